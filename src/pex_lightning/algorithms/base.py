@@ -1,0 +1,196 @@
+"""What every algorithm shares: one Adam with named groups, the update loop, the checkpoint."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Protocol
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.plugins import MixedPrecision
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from tensordict import TensorDictBase
+from torch import Tensor, nn
+
+from pex_lightning.algorithms.batch import Batch, batches
+from pex_lightning.data.description import DataDescription
+from pex_lightning.errors import UserError
+from pex_lightning.handover import CHECKPOINT_KEY, CheckpointHeader
+from pex_lightning.nn.critic import Critic
+from pex_lightning.policies.policy_set import ActingPolicy
+from pex_lightning.seeding import derive_seed, global_seed
+
+ClipAlgorithm = Literal["norm", "value"]
+
+
+class Losses(Protocol):
+    """The losses of one batch."""
+
+    @property
+    def total(self) -> Tensor:
+        """Their sum, a scalar: the gradients touch disjoint parameters."""
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Scalars to log, on the device."""
+
+
+class Algorithm(LightningModule, ABC):
+    """Base of every learner: ``training_step`` takes a chunk and updates, nothing else.
+
+    A chunk is a TensorDict ``[K, B]`` in TED layout; each of its ``K`` batches is one gradient
+    step and one ``trainer.global_step``. Networks are built in ``configure_model``, when the data
+    module has said what the environment looks like.
+
+    Attributes:
+        critic: Q, target and V, at the state-dict prefix ``critic.`` in every algorithm.
+        diagnostics: Scalars of the last update, on the device.
+        resumed: Whether a checkpoint of this very algorithm was loaded.
+    """
+
+    critic: Critic
+    diagnostics: Mapping[str, Tensor]
+
+    def __init__(
+        self,
+        *,
+        tau: float,
+        learning_rate: float,
+        gradient_clip_val: float | None,
+        gradient_clip_algorithm: ClipAlgorithm,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.tau = tau
+        self.learning_rate = learning_rate
+        self.gradient_clip_val = gradient_clip_val
+        self.gradient_clip_algorithm = gradient_clip_algorithm
+        self.diagnostics = {}
+        self._data: DataDescription | None = None
+        self._random_state: Mapping[str, Any] | None = None
+        self.resumed = False
+
+    @abstractmethod
+    def build(self, data: DataDescription) -> None:
+        """Create the networks for this environment."""
+
+    @abstractmethod
+    def actor_parameters(self) -> Iterable[nn.Parameter]:
+        """Parameters of the policy that learns."""
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> Losses:
+        """Every loss on one batch, computed from the networks as they are."""
+
+    @abstractmethod
+    def acting_policy(self) -> ActingPolicy:
+        """The policy that collects and is evaluated; it shares this module's parameters."""
+
+    def actor_learning_rate(self, step: int) -> float:
+        """Factor on the actor's learning rate after ``step`` updates; 1 unless overridden."""
+        del step
+        return 1.0
+
+    def configure_model(self) -> None:
+        """Build the networks once, from what the data module describes."""
+        if hasattr(self, "critic"):
+            return
+        describe = getattr(self.trainer.datamodule, "describe", None)  # type: ignore[attr-defined]
+        if describe is None:
+            raise UserError(
+                f"{type(self).__name__} needs a data module of pex-lightning (OfflineData or "
+                "OnlineData), which says what the environment looks like; got "
+                f"{type(self.trainer.datamodule).__name__}."  # type: ignore[attr-defined]
+            )
+        self.attach(describe())
+
+    def attach(self, data: DataDescription) -> None:
+        """Build the networks for ``data`` (outside of a trainer, to load a checkpoint say)."""
+        self._data = data
+        self.build(data)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """One fused Adam with the groups ``q``, ``v`` and ``actor``, and the actor's schedule."""
+        groups = [
+            {"name": "q", "params": list(self.critic.q_net.parameters())},
+            {"name": "v", "params": list(self.critic.v_net.parameters())},
+            {"name": "actor", "params": list(self.actor_parameters())},
+        ]
+        optimizer = torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
+        factors: list[Callable[[int], float]] = [_constant, _constant, self.actor_learning_rate]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def training_step(self, chunk: TensorDictBase, batch_idx: int) -> None:
+        """One gradient step for each of the chunk's ``K`` batches."""
+        del batch_idx
+        optimizer: Any = self.optimizers()
+        scheduler: Any = self.lr_schedulers()
+        for batch in batches(chunk):
+            losses = self.losses(batch)
+            optimizer.zero_grad()
+            self.manual_backward(losses.total)
+            if self.gradient_clip_val is not None:
+                self._clip_gradients(optimizer, self.gradient_clip_val)
+            optimizer.step()
+            scheduler.step()
+            self.critic.update_target(self.tau)
+        self.diagnostics = losses.diagnostics()
+
+    def on_train_start(self) -> None:
+        """Give this process its own random stream, or the one it was interrupted with."""
+        if isinstance(self.trainer.precision_plugin, MixedPrecision):
+            scaled = self.trainer.precision_plugin.scaler is not None
+            if scaled and self.gradient_clip_val is not None:
+                raise UserError(
+                    "--trainer.precision 16-mixed scales the gradients, which cannot be clipped "
+                    "before they are scaled back. Use bf16-mixed, or leave gradient_clip_val out."
+                )
+        rank = self.global_rank
+        if self._random_state is not None and rank == 0:
+            _set_random_state(self._random_state)
+        else:
+            torch.manual_seed(derive_seed("train", global_seed(), rank, self.global_step))
+        self._random_state = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what this is, and keep the random state."""
+        assert self._data is not None
+        env_steps = getattr(self.trainer.datamodule, "env_steps", 0)  # type: ignore[attr-defined]
+        header = CheckpointHeader(type(self).__name__, self._data, self.global_step, env_steps)
+        checkpoint[CHECKPOINT_KEY] = header.to_dict()
+        checkpoint["random_state"] = _random_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the random state back; it is set when training starts."""
+        self._random_state = checkpoint.get("random_state")
+        self.resumed = True
+
+    def _clip_gradients(self, optimizer: Any, limit: float) -> None:
+        """Clip over all networks together, as ``Trainer(gradient_clip_val=…)`` would."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if self.gradient_clip_algorithm == "norm":
+            nn.utils.clip_grad_norm_(parameters, limit)
+        else:
+            nn.utils.clip_grad_value_(parameters, limit)
+
+
+def _constant(step: int) -> float:
+    del step
+    return 1.0
+
+
+def _random_state() -> dict[str, Any]:
+    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random_state(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,1 @@
+"""Evaluation, metrics, checkpoints, interrupts and progress during training."""

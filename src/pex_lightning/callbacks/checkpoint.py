@@ -1,0 +1,117 @@
+"""Checkpoints that are whole or absent, with the replay buffer that belongs to them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+
+from pex_lightning.callbacks.evaluation import Evaluation
+from pex_lightning.data.replay_store import remove_unlisted
+
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+
+
+class RunCheckpoint(Checkpoint):
+    """Keeps ``last.ckpt`` and ``best.ckpt``, each resumable.
+
+    Both are written aside and renamed, after the part of the replay buffer that they need; what
+    no checkpoint needs any more is removed last. A process killed at any moment leaves the
+    previous checkpoint whole.
+
+    Args:
+        directory: Where checkpoints lie.
+        every: Gradient steps between two ``last.ckpt``.
+        evaluation: Says which policy is the best.
+    """
+
+    def __init__(self, directory: Path, every: int, evaluation: Evaluation) -> None:
+        self._directory = directory
+        self._every = every
+        self._evaluation = evaluation
+        self._best_score: float | None = None
+        self._saved_at: int | None = None
+        self._files: dict[str, set[str]] = {}
+
+    @property
+    def last(self) -> Path:
+        """The latest checkpoint."""
+        return self._directory / LAST
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best evaluation so far."""
+        return self._directory / BEST
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Know which files the checkpoints that are there need."""
+        del pl_module
+        rank = trainer.global_rank
+        for path in (self.last, self.best):
+            if path.exists():
+                self._files[path.name] = _replay_files(path, rank)
+        self._saved_at = trainer.global_step or None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Save what is due, after the evaluation of this step."""
+        del pl_module, args, kwargs
+        if trainer.global_step % self._every == 0:
+            self._save_last(trainer)
+        self._save_if_best(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what training ended with, finished or interrupted."""
+        del pl_module
+        if self._saved_at != trainer.global_step:
+            self._save_last(trainer)
+        self._save_if_best(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far."""
+        return {"best_score": self._best_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Undo :meth:`state_dict`."""
+        self._best_score = state_dict["best_score"]
+
+    def _save_last(self, trainer: Trainer) -> None:
+        self._save(trainer, self.last)
+        self._saved_at = trainer.global_step
+
+    def _save_if_best(self, trainer: Trainer) -> None:
+        metrics = self._evaluation.latest
+        score = metrics.get("eval/score", metrics.get("eval/return"))
+        if score is None or (self._best_score is not None and score <= self._best_score):
+            return
+        if trainer.global_step == 0:
+            return
+        self._best_score = score
+        self._save(trainer, self.best)
+
+    def _save(self, trainer: Trainer, path: Path) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        replay = self._directory / "replay"
+        if hasattr(data, "save_replay"):
+            self._files[path.name] = data.save_replay(replay)
+        aside = path.with_name(f".{path.name}.part")
+        trainer.save_checkpoint(aside)
+        if trainer.is_global_zero:
+            os.replace(aside, path)
+        trainer.strategy.barrier("checkpoint")
+        if hasattr(data, "save_replay"):
+            listed = set().union(*self._files.values())
+            remove_unlisted(replay / f"rank-{trainer.global_rank}", listed)
+
+
+def _replay_files(path: Path, rank: int) -> set[str]:
+    """Names of the replay files that an existing checkpoint of an online run needs."""
+    raw = torch.load(path, map_location="cpu", weights_only=True)
+    manifest = raw.get("OnlineData", {}).get("replay") or []
+    return {segment["file"] for segment in manifest[rank]} if rank < len(manifest) else set()

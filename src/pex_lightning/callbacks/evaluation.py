@@ -1,0 +1,180 @@
+"""Evaluation during training, at a fixed interval of gradient steps."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, cast
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from pex_lightning.algorithms.base import Algorithm
+from pex_lightning.data.description import DataDescription
+from pex_lightning.data.offline import OfflineData
+from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
+from pex_lightning.evaluation.scores import score_reference
+
+_log = logging.getLogger(__name__)
+
+
+class Evaluation(Callback):
+    """Runs the acting policy in environments of its own and logs ``eval/*``.
+
+    At the start, every ``every`` gradient steps, and at the end. The same seeds are used each
+    time, so that scores differ by the policy alone. Processes share the episodes.
+
+    Args:
+        episodes: Episodes of one evaluation, over all processes.
+        every: Gradient steps between evaluations.
+        seed: Seed of the first episode; episode i uses ``seed + i``.
+        num_envs: Environments that run at a time in each process.
+
+    Attributes:
+        latest: The metrics of the last evaluation, by name; empty before the first.
+    """
+
+    def __init__(self, episodes: int, every: int, seed: int, num_envs: int | None = None) -> None:
+        self._episodes = episodes
+        self._every = every
+        self._seed = seed
+        self._num_envs = num_envs
+        self._evaluator: Evaluator | None = None
+        self._done_at: int | None = None
+        self.latest: dict[str, float] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Have chunks end where evaluations are due."""
+        del pl_module, stage
+        cast(OfflineData, trainer.datamodule).boundary = self._every  # type: ignore[attr-defined]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Where the stage starts from; a resumed one has been evaluated there before."""
+        if trainer.global_step == 0:
+            self._evaluate(trainer, cast(Algorithm, pl_module))
+        else:
+            self._done_at = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Evaluate when it is due."""
+        del args, kwargs
+        if trainer.global_step % self._every == 0:
+            self._evaluate(trainer, cast(Algorithm, pl_module))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate what training ended with, unless it was interrupted."""
+        finished = trainer.global_step >= trainer.max_steps
+        if finished and self._done_at != trainer.global_step:
+            self._evaluate(trainer, cast(Algorithm, pl_module))
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """End the environments."""
+        del trainer, pl_module, stage
+        self._close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """End the environments; Lightning calls no ``teardown`` after an error."""
+        del trainer, pl_module, exception
+        self._close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last metrics."""
+        return {"latest": dict(self.latest)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Undo :meth:`state_dict`."""
+        self.latest = dict(state_dict["latest"])
+
+    def _evaluate(self, trainer: Trainer, module: Algorithm) -> None:
+        start = time.perf_counter()
+        data: DataDescription = trainer.datamodule.describe()  # type: ignore[attr-defined]
+        mine = self._run_share(trainer, module, data)
+        if mine is None:
+            return
+        result = _gather(mine, trainer.world_size)
+        metrics = evaluation_metrics(result, data)
+        self.latest, self._done_at = metrics, trainer.global_step
+        env_steps = getattr(trainer.datamodule, "env_steps", 0)  # type: ignore[attr-defined]
+        for logger in trainer.loggers:
+            logger.log_metrics({**metrics, "env_steps": env_steps}, trainer.global_step)
+        tensors = {name: torch.tensor(value) for name, value in metrics.items()}
+        trainer.callback_metrics.update(tensors)
+        seconds = time.perf_counter() - start
+        _log.info(_summary(result, metrics, trainer.global_step, env_steps, seconds))
+
+    def _close(self) -> None:
+        if self._evaluator is not None:
+            self._evaluator.close()
+            self._evaluator = None
+
+    def _run_share(
+        self, trainer: Trainer, module: Algorithm, data: DataDescription
+    ) -> EvaluationResult | None:
+        """This process's episodes; None if it has none to run."""
+        world, rank = trainer.world_size, trainer.global_rank
+        first = self._episodes * rank // world
+        count = self._episodes * (rank + 1) // world - first
+        if self._evaluator is None:
+            self._evaluator = Evaluator(
+                data.env.id,
+                data.env.kwargs,
+                episodes=count,
+                num_envs=self._num_envs,
+                seed=self._seed + first,
+                num_workers=None if world == 1 else 1,
+            )
+        was_training = module.training
+        module.eval()
+        try:
+            return self._evaluator.run(module.acting_policy().evaluation_action, module.device)
+        finally:
+            module.train(was_training)
+
+
+def evaluation_metrics(result: EvaluationResult, data: DataDescription) -> dict[str, float]:
+    """``eval/return``, ``/length``, and where they are known ``/success`` and ``/score``."""
+    metrics = {"eval/return": result.return_mean, "eval/length": float(result.lengths.mean())}
+    if result.success_rate is not None:
+        metrics["eval/success"] = result.success_rate
+    reference = score_reference(data.env.id)
+    if reference is not None:
+        metrics["eval/score"] = result.score(reference)
+    return metrics
+
+
+def _gather(mine: EvaluationResult, world_size: int) -> EvaluationResult:
+    """The episodes of all processes, in the order of their seeds."""
+    if world_size == 1:
+        return mine
+    everyone: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(everyone, mine)
+    successes = [part.successes for part in everyone if part.successes is not None]
+    return EvaluationResult(
+        returns=np.concatenate([part.returns for part in everyone]),
+        lengths=np.concatenate([part.lengths for part in everyone]),
+        successes=np.concatenate(successes) if successes else None,
+    )
+
+
+def _summary(
+    result: EvaluationResult,
+    metrics: dict[str, float],
+    gradient_steps: int,
+    env_steps: int,
+    seconds: float,
+) -> str:
+    """One line for the terminal."""
+    parts = [f"step {gradient_steps:,}"]
+    if env_steps:
+        parts.append(f"env steps {env_steps:,}")
+    parts.append(f"return {result.return_mean:.3g} ± {result.return_std:.2g}")
+    if result.success_rate is not None:
+        parts.append(f"success {100 * result.success_rate:.0f} %")
+    if "eval/score" in metrics:
+        parts.append(f"score {metrics['eval/score']:.1f}")
+    return f"{'  '.join(parts)}  ({result.episodes} episodes, {seconds:.1f} s)"

@@ -1,0 +1,75 @@
+"""Ctrl-C and SIGTERM: finish the update, save, stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+_log = logging.getLogger(__name__)
+
+
+class GracefulInterrupt(Callback):
+    """Stops training at the end of the current chunk, so that a whole checkpoint is saved.
+
+    A second signal ends the process at once; the previous checkpoint stays whole.
+
+    Attributes:
+        received: The signal that stopped training, or None.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+        self._trainer: Trainer | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the signals, which only the main thread may."""
+        del pl_module
+        self._trainer = trainer
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._on_signal)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Processes of one run stop at the same step."""
+        del pl_module, args, kwargs
+        if trainer.world_size > 1:
+            asked = self.received is not None
+            if trainer.strategy.reduce_boolean_decision(asked, all=False):
+                trainer.should_stop = True
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        del trainer, pl_module, stage
+        self._restore()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Give the signals back; Lightning calls no ``teardown`` after an error."""
+        del trainer, pl_module, exception
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
+        assert self._trainer is not None
+        if self._trainer.world_size == 1:
+            self._trainer.should_stop = True
+        _log.info(
+            f"\n{self.received.name}: stopping after this chunk and saving; again to stop at once"
+        )

@@ -1,0 +1,47 @@
+"""Training metrics, taken off the device at intervals only."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+
+class TrainMetrics(Callback):
+    """Logs ``train/*`` every ``trainer.log_every_n_steps`` gradient steps.
+
+    The learner's diagnostics of its last update, the collector's statistics since the last
+    report, and ``train/updates_per_second`` since the last report.
+    """
+
+    def __init__(self) -> None:
+        self._logged_at = 0
+        self._since = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start counting."""
+        del pl_module
+        self._logged_at, self._since = trainer.global_step, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Report when it is due."""
+        del args, kwargs
+        steps = trainer.global_step - self._logged_at
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if steps == 0 or trainer.global_step // every == self._logged_at // every:
+            return
+        now = time.perf_counter()
+        diagnostics: dict[str, Any] = pl_module.diagnostics  # type: ignore[assignment]
+        metrics = {f"train/{name}": float(value) for name, value in diagnostics.items()}
+        metrics["train/updates_per_second"] = steps / (now - self._since)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if hasattr(data, "statistics"):
+            for name, value in data.statistics.take().items():
+                metrics[f"train/{name}"] = value
+        metrics["env_steps"] = getattr(data, "env_steps", 0)
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, trainer.global_step)
+        self._logged_at, self._since = trainer.global_step, now

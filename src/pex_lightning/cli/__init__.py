@@ -1,0 +1,62 @@
+"""``pex-lightning``: finds the subcommand and explains what went wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pex_lightning.errors import UserError
+from pex_lightning.version import __version__
+
+USAGE = """\
+usage: pex-lightning COMMAND [arguments]
+
+commands:
+  fit    train: offline, hand-over, online
+         pex-lightning fit --config conf/pointmaze.yaml
+  test   evaluate a checkpoint
+         pex-lightning test --ckpt_path runs/pointmaze/online/checkpoints/best.ckpt
+
+  pex-lightning COMMAND --help lists every argument; --version prints the version
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code.
+
+    0 is success, 2 a mistake of the user's, 130 or 143 a run stopped by SIGINT or SIGTERM.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    command = argv[0] if argv else "--help"
+    if command in ("--version", "-V"):
+        sys.stdout.write(f"pex-lightning {__version__}\n")
+        return 0
+    if command in ("--help", "-h"):
+        sys.stdout.write(USAGE)
+        return 0
+    try:
+        return _run(command, argv[1:])
+    except UserError as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(command: str, argv: list[str]) -> int:
+    # Heavy imports come after what can be answered without them.
+    from pex_lightning.cli.console import set_up_console  # noqa: PLC0415
+
+    set_up_console()
+    if command == "fit":
+        from pex_lightning.cli.fit import fit  # noqa: PLC0415
+
+        return fit(argv)
+    if command == "test":
+        from pex_lightning.cli.test import test  # noqa: PLC0415
+
+        return test(argv)
+    raise UserError(
+        f"there is no command {command!r}; there are fit and test. See pex-lightning --help."
+    )

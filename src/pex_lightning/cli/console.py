@@ -1,0 +1,37 @@
+"""What the terminal shows: our own lines, above the progress bar, and no adverts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+from tqdm import tqdm
+
+
+class _AboveTheBar(logging.Handler):
+    """Writes log lines to stderr without tearing a progress bar apart."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def set_up_console() -> None:
+    """Show this package's messages on the first process; of the libraries only warnings.
+
+    Call it before TorchRL is imported: it sets up its own logging then.
+    """
+    os.environ.setdefault("RL_LOGGING_LEVEL", "ERROR")
+    import pytorch_lightning  # noqa: F401, PLC0415  (it sets its loggers' levels when imported)
+
+    for library in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    ours = logging.getLogger("pex_lightning")
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        ours.setLevel(logging.INFO)
+        ours.handlers = [_AboveTheBar()]
+    ours.propagate = False
+    # Of interest to those who write such code, not to those who use it.
+    for category in (DeprecationWarning, FutureWarning):
+        warnings.simplefilter("ignore", category)

@@ -1,0 +1,118 @@
+"""Parsing errors in one or two sentences: which key, where, and which key was meant."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pytorch_lightning import Trainer
+
+from pex_lightning.algorithms import ALGORITHMS
+from pex_lightning.cli.settings import EvaluationSettings, RunSettings
+from pex_lightning.data.offline import OfflineData
+from pex_lightning.data.online import OnlineData
+
+_UNKNOWN_KEY = (
+    re.compile(r"[Uu]nrecognized arguments: (?:--)?(?P<key>[^\s=]+)"),
+    re.compile(r"Group '(?P<group>[^']+)' does not accept option '(?P<key>[^']+)'"),
+    re.compile(r"Option '(?P<key>[^']+)' is not accepted"),
+)
+_PARSER_KEY = re.compile(r'Parser key "(?P<key>[^"]+)":')
+_WRONG_VALUE = re.compile(r"Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)")
+_OUR_MESSAGE = re.compile(r"(?:- )(?P<text>--\S+ is .*)")
+_INIT_ARGS = ".init_args"
+
+
+def explain(error: Exception, args: Sequence[str]) -> str:
+    """A message for the user from what jsonargparse raised.
+
+    Args:
+        error: The exception.
+        args: The command line, to find out in which file a wrong key is.
+    """
+    text = str(error)
+    keys = [match["key"] for match in _PARSER_KEY.finditer(text)]
+    for pattern in _UNKNOWN_KEY:
+        if match := pattern.search(text):
+            group = match.groupdict().get("group") or (keys[0] if keys else "")
+            key = f"{group}.{match['key']}" if group else match["key"]
+            return _unknown_key(key, args)
+    if match := _OUR_MESSAGE.search(text):
+        return match["text"]
+    if match := _WRONG_VALUE.search(text):
+        kind = re.sub(r"<class '([^']+)'>", r"\1", match["type"])
+        kind = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", kind)
+        key = ".".join(keys)
+        return f"--{key} is {match['value']!r}{_place(key, args)}, expected {kind}."
+    if "Expected a dot import path string" in text and keys:
+        value = text.rsplit("Given value: ", 1)[-1]
+        return (
+            f"--{keys[0]} {value}: there is no such class. Known are "
+            f"{', '.join([*ALGORITHMS, 'OfflineData', 'OnlineData'])}, or give the full path "
+            "of a class of your own."
+        )
+    return re.sub(r'^Parser key "([^"]+)": ?', r"--\1: ", text)
+
+
+def _unknown_key(key: str, args: Sequence[str]) -> str:
+    key = key.replace(_INIT_ARGS, "")
+    close = difflib.get_close_matches(key, sorted(set(_known_keys())), n=1, cutoff=0.6)
+    meant = f" Did you mean --{close[0]}?" if close else ""
+    return (
+        f"there is no setting {key!r}{_place(key, args)}.{meant} All of them: "
+        "pex-lightning fit --help, or --print_config for those in effect."
+    )
+
+
+def _known_keys() -> Iterator[str]:
+    yield from ("config", "print_config", "seed_everything", "ckpt_path", "model", "data")
+    yield from ("trainer", "offline", "evaluation", "run")
+    yield from ("offline.max_steps", "offline.ckpt_path", "offline.model", "offline.trainer")
+    for algorithm in ALGORITHMS.values():
+        for name in _parameters(algorithm):
+            yield f"model.{name}"
+            yield f"offline.model.{name}"
+    for data in (OfflineData, OnlineData):
+        yield from (f"data.{name}" for name in _parameters(data))
+    for name in _parameters(Trainer):
+        yield f"trainer.{name}"
+        yield f"offline.trainer.{name}"
+    yield from (f"evaluation.{field.name}" for field in dataclasses.fields(EvaluationSettings))
+    yield from (f"run.{field.name}" for field in dataclasses.fields(RunSettings))
+
+
+def _parameters(constructor: type) -> Iterator[str]:
+    names = inspect.signature(constructor).parameters
+    return (name for name in names if name not in ("self", "args", "kwargs"))
+
+
+def _place(key: str, args: Sequence[str]) -> str:
+    """Where a key was given: the file and line, if it was in a file."""
+    name = key.rsplit(".", 1)[-1]
+    if any(re.match(rf"--\S*\b{re.escape(name)}(=|$)", arg) for arg in args):
+        return ""
+    leaf = re.compile(rf"^\s*{re.escape(name)}\s*:")
+    for file in _config_files(args):
+        try:
+            lines = Path(file).read_text().splitlines()
+        except OSError:
+            continue
+        for number, line in enumerate(lines, start=1):
+            if leaf.match(line):
+                return f" ({file}, line {number})"
+    return ""
+
+
+def _config_files(args: Sequence[str]) -> Iterator[str]:
+    """The files given by ``--config``, the last first: it is the one that counts."""
+    names = []
+    for flag, value in zip(args, [*args[1:], ""], strict=True):
+        if flag in ("--config", "-c"):
+            names.append(value)
+        elif flag.startswith("--config="):
+            names.append(flag.removeprefix("--config="))
+    return reversed(names)

@@ -1,0 +1,133 @@
+"""The command line of ``fit``: LightningCLI with a second stage under ``offline.*``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentError, set_parsing_settings
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from pex_lightning.algorithms import IQL, PEX, Algorithm  # noqa: F401  (names for class_path)
+from pex_lightning.cli.config_files import expand_bases
+from pex_lightning.cli.explain import explain
+from pex_lightning.cli.settings import EvaluationSettings, RunSettings
+from pex_lightning.data.offline import OfflineData
+from pex_lightning.data.online import OnlineData  # noqa: F401  (a name for class_path)
+from pex_lightning.errors import UserError
+
+
+def parse_fit(args: list[str]) -> FitCLI:
+    """Parse ``fit``'s arguments.
+
+    Raises:
+        UserError: They are wrong; a misspelt key is answered with the nearest valid one.
+    """
+    args = expand_bases(args)
+    try:
+        return FitCLI(args)
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise UserError(explain(error, args)) from error
+
+
+class FitCLI(LightningCLI):
+    """Parses ``fit``'s arguments; builds the model and the data, but runs nothing."""
+
+    def __init__(self, args: ArgsType = None) -> None:
+        # Interpolations are resolved after all files and overrides are merged.
+        set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+        super().__init__(
+            model_class=Algorithm,
+            datamodule_class=OfflineData,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            parser_kwargs={
+                "prog": "pex-lightning fit",
+                "parser_mode": "omegaconf+",
+                "exit_on_error": False,
+                "description": "Train offline, hand over, go on online. "
+                "Example: pex-lightning fit --config conf/pointmaze.yaml",
+            },
+            args=args,
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The arguments that LightningCLI does not have."""
+        parser.add_argument(
+            "--base",
+            type=list[str] | None,
+            default=None,
+            help="In a configuration file: files to merge before it, relative to it.",
+        )
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="Resume from this checkpoint of either stage, or from the run's `last`.",
+        )
+        parser.add_argument(
+            "--offline.max_steps",
+            type=int | None,
+            default=None,
+            help="Gradient steps of the offline stage.",
+        )
+        parser.add_argument(
+            "--offline.ckpt_path",
+            type=str | None,
+            default=None,
+            help="Take this offline checkpoint and skip the offline stage.",
+        )
+        parser.add_subclass_arguments(
+            Algorithm, "offline.model", required=False, help="Learner of the offline stage."
+        )
+        parser.add_class_arguments(
+            Trainer, "offline.trainer", instantiate=False, skip={"max_steps"}
+        )
+        parser.add_class_arguments(EvaluationSettings, "evaluation")
+        parser.add_class_arguments(RunSettings, "run")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and settle what has to be settled before anything is built."""
+        self.config = parser.parse_args(args)  # type: ignore[arg-type]
+        # The files are merged; a saved configuration stands alone.
+        self.config["base"] = None
+        self._move_gradient_clipping("trainer", "model")
+        self._move_gradient_clipping("offline.trainer", "offline.model")
+
+    def instantiate_classes(self) -> None:
+        """Build the models and the data; trainers are built stage by stage."""
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.model = self.config_init["model"]
+        self.datamodule = self.config_init["data"]
+
+    def _move_gradient_clipping(self, trainer: str, model: str) -> None:
+        """Hand ``gradient_clip_*`` to the model.
+
+        Lightning's Trainer clips under automatic optimisation only, which would make one
+        ``training_step`` one update.
+        """
+        for name in ("gradient_clip_val", "gradient_clip_algorithm"):
+            value = self.config.get(f"{trainer}.{name}")
+            if value is not None and self.config.get(model) is not None:
+                self.config[f"{model}.init_args.{name}"] = value
+                self.config[f"{trainer}.{name}"] = None
+
+    def resolved(self) -> str:
+        """The configuration as YAML, every default and interpolation filled in."""
+        text: str = self.parser.dump(self.config, skip_none=False)
+        return text
+
+    def seed(self) -> int:
+        """``--seed_everything``; a random one where that is switched off."""
+        value = self.config["seed_everything"]
+        return torch.initial_seed() % 2**32 if value is False else int(value)
+
+    def setting(self, key: str) -> Any:
+        """The instantiated value of a dotted key, or None."""
+        return self.config_init.get(key)

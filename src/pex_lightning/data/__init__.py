@@ -1,0 +1,1 @@
+"""Datasets, environments stepped while training, and the chunks made of both."""

@@ -1,0 +1,68 @@
+"""What a run's data are: the facts that a checkpoint carries and a hand-over compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pex_lightning.data.rewards import RewardTransform
+from pex_lightning.envs.make import EnvSpec
+
+
+@dataclass(frozen=True)
+class DataDescription:
+    """The environment, the dataset and the reward transform that a policy was trained with.
+
+    Attributes:
+        env: The environment's identity, sizes and action bounds.
+        dataset: The dataset's name.
+        fingerprint: The dataset's fingerprint.
+        reward: The transform applied to offline and online rewards alike.
+    """
+
+    env: EnvSpec
+    dataset: str
+    fingerprint: str
+    reward: RewardTransform
+
+    def to_dict(self) -> dict[str, Any]:
+        """Primitives only, so that a checkpoint can be loaded without running any code."""
+        return {
+            "env": {
+                "id": self.env.id,
+                "kwargs": dict(self.env.kwargs),
+                "obs_dim": self.env.obs_dim,
+                "action_low": list(self.env.action_low),
+                "action_high": list(self.env.action_high),
+                "max_episode_steps": self.env.max_episode_steps,
+                "obs_keys": list(self.env.obs_keys),
+            },
+            "dataset": self.dataset,
+            "fingerprint": self.fingerprint,
+            "reward": self.reward.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> DataDescription:
+        """Undo :meth:`to_dict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: A field is missing or has the wrong type.
+            UserError: The reward transform is malformed.
+        """
+        env = raw["env"]
+        return cls(
+            env=EnvSpec(
+                id=str(env["id"]),
+                kwargs=dict(env["kwargs"]),
+                obs_dim=int(env["obs_dim"]),
+                action_low=tuple(float(x) for x in env["action_low"]),
+                action_high=tuple(float(x) for x in env["action_high"]),
+                max_episode_steps=int(env["max_episode_steps"]),
+                obs_keys=tuple(str(key) for key in env["obs_keys"]),
+            ),
+            dataset=str(raw["dataset"]),
+            fingerprint=str(raw["fingerprint"]),
+            reward=RewardTransform.from_dict(raw["reward"]),
+        )

@@ -1,0 +1,221 @@
+"""Many environments stepped at once, spread over worker processes.
+
+Workers import this module, so it must not import torch: each would take seconds to start and
+hundreds of MiB. gymnasium's own vector environments step every environment on every call and have
+one process each; here an environment without an episode rests, and one process steps several.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import traceback
+import weakref
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from pex_lightning.errors import UserError
+from pex_lightning.evaluation.env_group import EnvFactory, EnvGroup, Frame, Orders, Sizes
+
+_PARENT_CHECK_SECONDS = 2.0
+_STOP_SECONDS = 5.0
+
+
+class EnvPool:
+    """Environments 0 … num_envs − 1 in `num_workers` processes, or in this one.
+
+    Workers ignore Ctrl-C, which is this process's to handle, and end when this process does, even
+    if it is killed. `close` is called when the pool is no longer used and at interpreter exit.
+
+    Args:
+        factory: Makes one environment.
+        num_envs: Environments.
+        num_workers: Processes to spread them over; 1 steps them in this process.
+
+    Raises:
+        UserError: An environment cannot be made.
+    """
+
+    def __init__(self, factory: EnvFactory, num_envs: int, num_workers: int) -> None:
+        self.num_envs = num_envs
+        self._local: EnvGroup | None = None
+        self._workers: list[_Worker] = []
+        self._finalizer: weakref.finalize[..., EnvPool]
+        if num_workers <= 1:
+            self._local = EnvGroup(factory, np.arange(num_envs))
+            self.sizes = self._local.sizes
+            self._finalizer = weakref.finalize(self, self._local.close)
+        else:
+            self._finalizer = weakref.finalize(self, _stop, self._workers, os.getpid())
+            self._start(factory, num_workers)
+        self._frame = Frame.empty(num_envs, self.sizes.obs_dim)
+
+    @property
+    def num_workers(self) -> int:
+        """Processes besides this one."""
+        return len(self._workers)
+
+    def advance(self, orders: Orders) -> Frame:
+        """Carry out one round in all environments; the result is overwritten by the next round.
+
+        Args:
+            orders: For all environments.
+
+        Raises:
+            UserError: An environment raised, or its process ended. The pool is then closed.
+        """
+        try:
+            return self._advance(orders)
+        except BaseException:
+            # Replies may be missing or left over (Ctrl-C), so nothing can be asked any more.
+            self._abort()
+            raise
+
+    def close(self) -> None:
+        """Close the environments and end the processes; a second call does nothing."""
+        self._finalizer()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return not self._finalizer.alive
+
+    def _advance(self, orders: Orders) -> Frame:
+        if self._local is not None:
+            return self._local.advance(orders)
+        for worker in self._workers:
+            worker.send(orders.take(worker.rows))
+        for worker in self._workers:
+            reply = worker.receive()
+            assert isinstance(reply, Frame)
+            self._frame.put(worker.rows, reply)
+        return self._frame
+
+    def _abort(self) -> None:
+        for worker in self._workers:
+            # Asked to stop, one that is still starting would take seconds.
+            worker.process.kill()
+        self.close()
+
+    def _start(self, factory: EnvFactory, num_workers: int) -> None:
+        try:
+            for i in range(num_workers):
+                # Neighbours in different processes: episodes that last longest spread out.
+                rows = np.arange(i, self.num_envs, num_workers)
+                self._workers.append(_Worker(factory, rows))
+            replies = [worker.receive() for worker in self._workers]
+        except BaseException:
+            self._abort()
+            raise
+        sizes = replies[0]
+        assert isinstance(sizes, Sizes)
+        self.sizes = sizes
+
+
+class WorkerError(Exception):
+    """The traceback of an exception in a worker process, as text; the cause of the one here."""
+
+
+class _Worker:
+    """This process's end of a process that serves an `EnvGroup`."""
+
+    def __init__(self, factory: EnvFactory, rows: np.ndarray) -> None:
+        # Never fork: threads of torch and of Lightning may hold locks.
+        context = multiprocessing.get_context("spawn")
+        self.rows = rows
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(
+            target=_serve, args=(theirs, factory, rows, os.getpid()), daemon=True
+        )
+        with _interrupts_held():
+            self.process.start()
+        theirs.close()
+
+    def send(self, orders: Orders) -> None:
+        # If the worker is gone, `receive` finds its last words in the pipe, or its exit code.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.pipe.send(orders)
+
+    def receive(self) -> Frame | Sizes:
+        try:
+            reply = self.pipe.recv()
+        except (EOFError, ConnectionResetError) as error:
+            self.process.join(_STOP_SECONDS)
+            code = self.process.exitcode
+            killed = code == -signal.SIGKILL
+            hint = "it was killed, perhaps for memory: take fewer environments" if killed else ""
+            raise UserError(
+                f"evaluation: the process of environments {', '.join(map(str, self.rows))} ended "
+                f"with exit code {code}; {hint or 'what it said is above'}."
+            ) from error
+        if isinstance(reply, Frame | Sizes):
+            return reply
+        message, details = reply
+        raise UserError(message) from WorkerError(f"\n{details}")
+
+
+def _stop(workers: list[_Worker], owner: int) -> None:
+    if os.getpid() != owner:
+        # A forked copy of this process: the workers are not its children.
+        return
+    for worker in workers:
+        with contextlib.suppress(OSError):
+            worker.pipe.send(None)
+        worker.pipe.close()
+    for worker in workers:
+        worker.process.join(_STOP_SECONDS)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join(_STOP_SECONDS)
+    workers.clear()
+
+
+def _serve(pipe: Connection, factory: EnvFactory, rows: np.ndarray, parent: int) -> None:
+    """Run an `EnvGroup` until told to stop or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    group: EnvGroup | None = None
+    try:
+        group = EnvGroup(factory, rows)
+        pipe.send(group.sizes)
+        while (orders := _next_orders(pipe, parent)) is not None:
+            pipe.send(group.advance(orders))
+    except (BrokenPipeError, ConnectionResetError, EOFError):
+        # The parent is gone and nobody is left to tell.
+        pass
+    except Exception as error:
+        message = str(error) if isinstance(error, UserError) else f"evaluation: {error!r}"
+        with contextlib.suppress(OSError):
+            pipe.send((message, traceback.format_exc()))
+    finally:
+        if group is not None:
+            group.close()
+
+
+def _next_orders(pipe: Connection, parent: int) -> Orders | None:
+    # The pipe's other end may live on in processes that the parent forked.
+    while not pipe.poll(_PARENT_CHECK_SECONDS):
+        if os.getppid() != parent:
+            return None
+    orders = pipe.recv()
+    assert orders is None or isinstance(orders, Orders)
+    return orders
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back, here and in a process started meanwhile, until that one ignores it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # It unblocks SIGINT once it has started, so it has to be running before.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,1 @@
+"""Networks: perceptrons, the critic, the Gaussian policy."""

@@ -1,0 +1,65 @@
+"""The critic: the unit that an offline checkpoint hands over to an online run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pex_lightning.nn.mlp import MLP, EnsembleMLP
+
+
+class Critic(nn.Module):
+    """An ensemble of Q-functions, its slowly moving target, and a state value V.
+
+    The same class serves every algorithm, offline and online, so that a state dict moves between
+    them unchanged (IQL, arXiv 2110.06169; PEX, arXiv 2302.00935, carries it over whole).
+
+    Args:
+        obs_dim: Size of an observation.
+        action_dim: Size of an action.
+        hidden_dims: Sizes of the hidden layers of every network.
+        num_q: Number of Q-functions.
+
+    Raises:
+        ValueError: ``num_q`` is below 1.
+    """
+
+    def __init__(
+        self, obs_dim: int, action_dim: int, hidden_dims: Sequence[int], num_q: int = 2
+    ) -> None:
+        super().__init__()
+        if num_q < 1:
+            raise ValueError(f"num_q must be at least 1, got {num_q}")
+        self.q_net = EnsembleMLP(num_q, obs_dim + action_dim, hidden_dims, 1)
+        self.target_q_net = EnsembleMLP(num_q, obs_dim + action_dim, hidden_dims, 1)
+        self.target_q_net.requires_grad_(False)
+        self.v_net = MLP(obs_dim, hidden_dims, 1)
+        self.reset_target()
+
+    def q(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Q of every member, float32: ``[B, obs_dim], [B, action_dim] -> [num_q, B]``."""
+        out: Tensor = self.q_net(torch.cat((observation, action), dim=-1))
+        return out.squeeze(-1).float()
+
+    def target_q(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Target Q of every member, float32: ``[B, obs_dim], [B, action_dim] -> [num_q, B]``."""
+        out: Tensor = self.target_q_net(torch.cat((observation, action), dim=-1))
+        return out.squeeze(-1).float()
+
+    def v(self, observation: Tensor) -> Tensor:
+        """State value, float32: ``[B, obs_dim] -> [B]``."""
+        out: Tensor = self.v_net(observation)
+        return out.squeeze(-1).float()
+
+    def reset_target(self) -> None:
+        """Set the target to the current Q."""
+        self.target_q_net.load_state_dict(self.q_net.state_dict())
+
+    @torch.no_grad()
+    def update_target(self, tau: float) -> None:
+        """Polyak step: target ← target + tau · (Q − target)."""
+        torch._foreach_lerp_(
+            list(self.target_q_net.parameters()), list(self.q_net.parameters()), tau
+        )

@@ -1,0 +1,1 @@
+"""Policies that act: sets of members, and how to choose between them."""

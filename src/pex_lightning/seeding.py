@@ -1,0 +1,26 @@
+"""Independent random streams from one seed."""
+
+from __future__ import annotations
+
+import os
+import zlib
+
+import numpy as np
+import torch
+
+
+def global_seed() -> int:
+    """The seed given to ``seed_everything`` (``--seed_everything``), else torch's own."""
+    value = os.environ.get("PL_GLOBAL_SEED")
+    return int(value) if value is not None else torch.initial_seed() % 2**32
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed that depends on every part, for example ``("replay", seed, rank, step)``.
+
+    Streams with different parts are independent, so that a run can be taken up at any step
+    without storing a generator's state.
+    """
+    words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in parts]
+    state = np.random.SeedSequence(words).generate_state(1, np.uint64)
+    return int(state[0]) >> 1
