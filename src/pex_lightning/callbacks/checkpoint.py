@@ -49,29 +49,31 @@ class RunCheckpoint(Checkpoint):
         return self._directory / BEST
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Know which files the checkpoints that are there need."""
+        """Know which files the checkpoints that are there need; the start may stay the best."""
         del pl_module
         rank = trainer.global_rank
         for path in (self.last, self.best):
             if path.exists():
                 self._files[path.name] = _replay_files(path, rank)
         self._saved_at = trainer.global_step or None
+        if trainer.global_step == 0:
+            self._save_if_best(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         """Save what is due, after the evaluation of this step."""
         del pl_module, args, kwargs
+        self._save_if_best(trainer)
         if trainer.global_step % self._every == 0:
             self._save_last(trainer)
-        self._save_if_best(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what training ended with, finished or interrupted."""
         del pl_module
+        self._save_if_best(trainer)
         if self._saved_at != trainer.global_step:
             self._save_last(trainer)
-        self._save_if_best(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far."""
@@ -88,9 +90,10 @@ class RunCheckpoint(Checkpoint):
     def _save_if_best(self, trainer: Trainer) -> None:
         metrics = self._evaluation.latest
         score = metrics.get("eval/score", metrics.get("eval/return"))
-        if score is None or (self._best_score is not None and score <= self._best_score):
+        if score is None or self._evaluation.evaluated_at != trainer.global_step:
             return
-        if trainer.global_step == 0:
+        # Of equally good ones the later, which has learnt from more.
+        if self._best_score is not None and score < self._best_score:
             return
         self._best_score = score
         self._save(trainer, self.best)

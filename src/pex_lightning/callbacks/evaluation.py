@@ -33,6 +33,7 @@ class Evaluation(Callback):
 
     Attributes:
         latest: The metrics of the last evaluation, by name; empty before the first.
+        evaluated_at: The gradient step of the last evaluation.
     """
 
     def __init__(self, episodes: int, every: int, seed: int, num_envs: int | None = None) -> None:
@@ -41,7 +42,7 @@ class Evaluation(Callback):
         self._seed = seed
         self._num_envs = num_envs
         self._evaluator: Evaluator | None = None
-        self._done_at: int | None = None
+        self.evaluated_at: int | None = None
         self.latest: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -54,7 +55,7 @@ class Evaluation(Callback):
         if trainer.global_step == 0:
             self._evaluate(trainer, cast(Algorithm, pl_module))
         else:
-            self._done_at = trainer.global_step
+            self.evaluated_at = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
@@ -67,7 +68,7 @@ class Evaluation(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate what training ended with, unless it was interrupted."""
         finished = trainer.global_step >= trainer.max_steps
-        if finished and self._done_at != trainer.global_step:
+        if finished and self.evaluated_at != trainer.global_step:
             self._evaluate(trainer, cast(Algorithm, pl_module))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -98,7 +99,7 @@ class Evaluation(Callback):
             return
         result = _gather(mine, trainer.world_size)
         metrics = evaluation_metrics(result, data)
-        self.latest, self._done_at = metrics, trainer.global_step
+        self.latest, self.evaluated_at = metrics, trainer.global_step
         env_steps = getattr(trainer.datamodule, "env_steps", 0)  # type: ignore[attr-defined]
         for logger in trainer.loggers:
             logger.log_metrics({**metrics, "env_steps": env_steps}, trainer.global_step)

@@ -46,9 +46,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(command: str, argv: list[str]) -> int:
     # Heavy imports come after what can be answered without them.
-    from pex_lightning.cli.console import set_up_console  # noqa: PLC0415
+    from pex_lightning.cli.console import set_up_process  # noqa: PLC0415
 
-    set_up_console()
+    set_up_process()
     if command == "fit":
         from pex_lightning.cli.fit import fit  # noqa: PLC0415
 

@@ -17,12 +17,15 @@ class _AboveTheBar(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-def set_up_console() -> None:
+def set_up_process() -> None:
     """Show this package's messages on the first process; of the libraries only warnings.
 
-    Call it before TorchRL is imported: it sets up its own logging then.
+    Call it before torch and TorchRL are imported, which read their settings then.
     """
     os.environ.setdefault("RL_LOGGING_LEVEL", "ERROR")
+    # Threads that spin while they wait make updates many times slower as soon as anything else,
+    # such as the environments of an evaluation, wants the same cores. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import pytorch_lightning  # noqa: F401, PLC0415  (it sets its loggers' levels when imported)
 
     for library in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):

@@ -71,7 +71,13 @@ def _unknown_key(key: str, args: Sequence[str]) -> str:
 def _known_keys() -> Iterator[str]:
     yield from ("config", "print_config", "seed_everything", "ckpt_path", "model", "data")
     yield from ("trainer", "offline", "evaluation", "run")
-    yield from ("offline.max_steps", "offline.ckpt_path", "offline.model", "offline.trainer")
+    yield from (
+        "offline.max_steps",
+        "offline.ckpt_path",
+        "offline.evaluate_every",
+        "offline.model",
+        "offline.trainer",
+    )
     for algorithm in ALGORITHMS.values():
         for name in _parameters(algorithm):
             yield f"model.{name}"

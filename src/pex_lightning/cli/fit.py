@@ -149,7 +149,9 @@ class _Run:
         stage = self._stage(cli, module, arguments)
         directory = self._settings.directory / "offline"
         data = self._main.data.offline_stage()
-        return replace(stage, name="offline", directory=directory, data=data)
+        every = cli.setting("offline.evaluate_every") or stage.evaluation.every
+        evaluation = replace(stage.evaluation, every=every)
+        return replace(stage, name="offline", directory=directory, data=data, evaluation=evaluation)
 
     def _stage(self, cli: FitCLI, module: Algorithm, trainer_args: Mapping[str, Any]) -> Stage:
         name: StageName = "online" if isinstance(cli.datamodule, OnlineData) else "offline"

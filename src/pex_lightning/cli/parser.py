@@ -78,6 +78,12 @@ class FitCLI(LightningCLI):
             help="Gradient steps of the offline stage.",
         )
         parser.add_argument(
+            "--offline.evaluate_every",
+            type=int | None,
+            default=None,
+            help="Gradient steps between evaluations offline; by default --evaluation.every.",
+        )
+        parser.add_argument(
             "--offline.ckpt_path",
             type=str | None,
             default=None,

@@ -1,0 +1,290 @@
+"""What holds for every algorithm; one joins by its entry in ``ALGORITHMS``."""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Callback
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pex_lightning.algorithms import ALGORITHMS, load_algorithm
+from pex_lightning.algorithms.batch import batches
+from pex_lightning.data.d4rl import read_d4rl
+from pex_lightning.errors import UserError
+from pex_lightning.handover import read_checkpoint
+
+pytestmark = pytest.mark.parametrize("name", list(ALGORITHMS))
+
+STATES = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+HOST_READS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal"}
+
+
+def parameters(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+class NoHostReads(TorchDispatchMode):
+    """Fails where a tensor's value is asked for on the host."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func.name().partition(".")[0] not in HOST_READS, f"{func} waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+class Watch(Callback):
+    """Records steps, diagnostics and gradients of every chunk."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.sizes: list[int] = []
+        self.diagnostics: list[dict[str, float]] = []
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.steps.append(trainer.global_step)
+        self.sizes.append(batch.shape[0])
+        self.diagnostics.append({k: float(v) for k, v in pl_module.diagnostics.items()})
+
+
+def test_a_chunk_of_k_batches_is_k_global_steps(name: str, toy: Any) -> None:
+    watch = Watch()
+    trainer = toy.fit(toy.algorithm(name), 13, callbacks=[watch])
+    assert watch.sizes == [5, 5, 3]
+    assert watch.steps == [5, 10, 13]
+    assert trainer.global_step == 13
+    (optimizer,) = trainer.optimizers
+    counts = {int(state["step"]) for state in optimizer.state.values()}
+    assert counts == {13}
+
+
+def test_every_trainable_parameter_is_in_one_named_group(name: str, toy: Any) -> None:
+    module = toy.algorithm(name)
+    trainer = toy.fit(module, 5)
+    (optimizer,) = trainer.optimizers
+    groups = {group["name"]: group["params"] for group in optimizer.param_groups}
+    assert list(groups) == ["q", "v", "actor"]
+    grouped = [id(parameter) for group in groups.values() for parameter in group]
+    trainable = [id(parameter) for parameter in module.parameters() if parameter.requires_grad]
+    assert len(grouped) == len(set(grouped))
+    assert sorted(grouped) == sorted(trainable)
+    assert [id(p) for p in groups["q"]] == [id(p) for p in module.critic.q_net.parameters()]
+    assert [id(p) for p in groups["v"]] == [id(p) for p in module.critic.v_net.parameters()]
+    assert [id(p) for p in groups["actor"]] == [id(p) for p in module.learner().parameters()]
+    assert all(group["lr"] > 0 for group in optimizer.param_groups[:2])
+
+
+def test_the_critic_lies_at_its_prefix(name: str, toy: Any) -> None:
+    module = toy.algorithm(name)
+    module.attach(toy.description())
+    found = {key for key in module.state_dict() if key.startswith("critic.")}
+    assert found == {f"critic.{key}" for key in module.critic.state_dict()}
+    assert {key.split(".")[1] for key in found} == {"q_net", "target_q_net", "v_net"}
+
+
+def test_each_loss_sends_gradient_only_where_it_belongs(name: str, toy: Any) -> None:
+    module = toy.algorithm(name)
+    module.attach(toy.description())
+    networks = {
+        "q": list(module.critic.q_net.parameters()),
+        "v": list(module.critic.v_net.parameters()),
+        "actor": list(module.learner().parameters()),
+    }
+    (batch,) = batches(toy.chunk())
+    for term, owner in (("q", "q"), ("value", "v"), ("policy", "actor")):
+        module.zero_grad()
+        getattr(module.losses(batch), term).loss.backward()
+        owned = {id(parameter) for parameter in networks[owner]}
+        for key, parameter in module.named_parameters():
+            if id(parameter) in owned:
+                assert parameter.grad is not None, key
+                assert parameter.grad.abs().sum() > 0, key
+            else:
+                assert parameter.grad is None or parameter.grad.abs().sum() == 0, (term, key)
+
+
+def test_losses_and_diagnostics_are_finite_scalars(name: str, toy: Any) -> None:
+    watch = Watch()
+    toy.fit(toy.algorithm(name), 30, callbacks=[watch])
+    assert len(watch.diagnostics) == 6
+    for diagnostics in watch.diagnostics:
+        assert {"q_loss", "v_loss", "policy_loss"} <= set(diagnostics)
+        assert all(math.isfinite(value) for value in diagnostics.values()), diagnostics
+
+
+def test_every_network_learns(name: str, toy: Any) -> None:
+    module = toy.algorithm(name, tau=0.1)
+    before: dict[str, Tensor] = {}
+
+    class Start(Callback):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            before.update(parameters(pl_module))
+
+    toy.fit(module, 5, callbacks=[Start()])
+    after = parameters(module)
+    frozen = [key for key, value in module.named_parameters() if not value.requires_grad]
+    for key in dict(module.named_parameters()):
+        learns = key not in frozen or key.startswith("critic.target_q_net.")
+        assert torch.equal(before[key], after[key]) != learns, key
+
+
+def test_the_same_seed_gives_the_same_parameters(name: str, toy: Any) -> None:
+    results = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(99)
+        module = toy.algorithm(name)
+        toy.fit(module, 15, seed=seed)
+        results.append(parameters(module))
+    assert same(results[0], results[1])
+    assert not same(results[0], results[2])
+
+
+def test_an_update_reads_the_networks_as_they_were_before_it(name: str, toy: Any) -> None:
+    """One joint backward is the same update as three of their own."""
+    module = toy.algorithm(name)
+    module.attach(toy.description())
+    twin = copy.deepcopy(module)
+    (batch,) = batches(toy.chunk())
+    torch.manual_seed(1)
+    module.losses(batch).total.backward()
+    torch.manual_seed(1)
+    losses = twin.losses(batch)
+    for term in (losses.q, losses.value, losses.policy):
+        term.loss.backward()
+    for ours, theirs in zip(module.parameters(), twin.parameters(), strict=True):
+        assert (ours.grad is None) == (theirs.grad is None)
+        if ours.grad is not None:
+            torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_a_loaded_checkpoint_acts_the_same(name: str, toy: Any) -> None:
+    module = toy.algorithm(name)
+    trainer = toy.fit(module, 15)
+    path = toy.folder / "a.ckpt"
+    trainer.save_checkpoint(path)
+    loaded = load_algorithm(read_checkpoint(path))
+    assert type(loaded) is type(module)
+    assert same(parameters(module), parameters(loaded))
+    for method in ("act", "evaluation_action"):
+        actions = []
+        for policy in (module.acting_policy(), loaded.acting_policy()):
+            torch.manual_seed(5)
+            found = getattr(policy, method)(STATES)
+            actions.append(found if isinstance(found, Tensor) else found.action)
+        assert torch.equal(*actions)
+
+
+def test_a_checkpoint_holds_primitives_and_tensors_only(name: str, toy: Any) -> None:
+    module = toy.algorithm(name, num_q=3, gamma=0.9)
+    trainer = toy.fit(module, 15)
+    path = toy.folder / "a.ckpt"
+    trainer.save_checkpoint(path)
+    raw = torch.load(path, weights_only=True)
+    assert raw["hyper_parameters"]["num_q"] == 3
+    assert raw["hyper_parameters"]["gamma"] == 0.9
+    assert raw["hyper_parameters"]["hidden_dims"] == [8, 8]
+    allowed = (bool, int, float, str, type(None))
+    for key, value in raw["hyper_parameters"].items():
+        items = value if isinstance(value, list) else [value]
+        assert all(type(item) in allowed for item in items), key
+    type(module)(**raw["hyper_parameters"])
+    header = read_checkpoint(path).header
+    assert (header.algorithm, header.gradient_steps) == (name, 15)
+    assert header.data == trainer.datamodule.describe()
+    assert header.env_steps == getattr(trainer.datamodule, "env_steps", 0)
+
+
+def test_bf16_mixed_trains_with_finite_float32_parameters(name: str, toy: Any) -> None:
+    module, watch = toy.algorithm(name), Watch()
+    toy.fit(module, 15, callbacks=[watch], precision="bf16-mixed")
+    full = toy.algorithm(name)
+    toy.fit(full, 15)
+    assert not same(parameters(module), parameters(full))
+    for key, value in parameters(module).items():
+        assert value.dtype == torch.float32, key
+        assert torch.isfinite(value).all(), key
+    assert all(math.isfinite(v) for row in watch.diagnostics for v in row.values())
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_clipping_bounds_the_gradient_of_all_networks_together(
+    name: str, algorithm: str, toy: Any
+) -> None:
+    norms, largest = [], []
+
+    class Look(Callback):
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            gradients = [p.grad for g in optimizer.param_groups for p in g["params"]]
+            norms.append(torch.stack([g.norm() for g in gradients]).norm().item())
+            largest.append(max(g.abs().max().item() for g in gradients))
+
+    for limit in (None, 0.01):
+        module = toy.algorithm(name, gradient_clip_val=limit, gradient_clip_algorithm=algorithm)
+        toy.fit(module, 5, callbacks=[Look()])
+    bounded = norms if algorithm == "norm" else largest
+    assert min(bounded[:5]) > 0.02
+    assert bounded[5:] == pytest.approx([0.01] * 5, rel=1e-3)
+    if algorithm == "value":
+        assert min(norms[5:]) > 0.011
+
+
+def test_an_update_never_waits_for_the_device(
+    name: str, toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = toy.algorithm(name, gradient_clip_val=1.0)
+    step, ran = module.training_step, []
+
+    def watched(chunk: Any, batch_idx: int) -> None:
+        def refuse(self: Tensor, *args: Any) -> Any:
+            raise AssertionError("a tensor was read on the host")
+
+        with monkeypatch.context() as patch, NoHostReads():
+            for method in ("item", "tolist", "__float__", "__int__", "__bool__", "numpy", "cpu"):
+                patch.setattr(Tensor, method, refuse)
+            ran.append(step(chunk, batch_idx))
+
+    monkeypatch.setattr(module, "training_step", watched)
+    toy.fit(module, 10)
+    assert len(ran) == 2
+
+
+def test_a_data_module_of_another_kind_is_refused(name: str, toy: Any) -> None:
+    from pytorch_lightning.demos.boring_classes import BoringDataModule
+
+    with pytest.raises(UserError, match=r"OfflineData.*BoringDataModule"):
+        toy.fit(toy.algorithm(name), 5, data=BoringDataModule())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("expectile", 1.0),
+        ("beta", -1.0),
+        ("gamma", 1.1),
+        ("tau", 0.0),
+        ("learning_rate", 0.0),
+        ("num_q", 0),
+        ("hidden_dims", [8, 0]),
+        ("gradient_clip_val", 0.0),
+    ],
+)
+def test_a_value_outside_of_its_range_names_its_flag(name: str, key: str, value: object) -> None:
+    with pytest.raises(UserError, match=rf"--model\.{key} is "):
+        ALGORITHMS[name](**{key: value})
+
+
+def test_the_dataset_does_not_change_while_training(name: str, toy: Any) -> None:
+    module = toy.algorithm(name)
+    data = toy.data_for(module)
+    toy.fit(module, 10, data=data)
+    again = read_d4rl(Path(toy.dataset), spec=toy.description().env).transitions
+    assert torch.equal(data._offline[:]["observation"], again.observation)
+    assert torch.equal(data._offline[:]["next", "reward"], again.reward - 1.0)

@@ -1,0 +1,151 @@
+"""What ``pex-lightning fit`` does and leaves behind."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from pex_lightning.handover import read_checkpoint
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("stage", ["offline", "online"])
+def test_a_run_leaves_configuration_metrics_events_and_checkpoints(finished: Path, stage: str):
+    folder = finished / stage
+    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_steps"] == 40
+    assert list(folder.glob("events.out.tfevents.*"))
+    header = read_checkpoint(folder / "checkpoints" / "last.ckpt").header
+    assert header.gradient_steps == 40
+    assert header.env_steps == (90 if stage == "online" else 0)
+    assert read_checkpoint(folder / "checkpoints" / "best.ckpt").header.gradient_steps in (0, 20, 40)
+    assert not list(folder.rglob("*.part"))
+
+
+def test_metrics_have_the_documented_columns(finished: Path):
+    rows = _rows(finished / "online" / "metrics.csv")
+    columns = ["step", "env_steps", "eval/return", "eval/success", "eval/score"]
+    assert set(columns) <= set(rows[0])
+    assert any(column.startswith("train/") for column in rows[0])
+    assert [int(row["step"]) for row in rows] == [0, 10, 20, 30, 40]
+    evaluated = [int(row["step"]) for row in rows if row["eval/score"]]
+    assert evaluated == [0, 20, 40]
+    assert [int(row["env_steps"]) for row in rows][-1] == 90
+    assert all(0.0 <= float(row["train/offline_policy_share"]) <= 1.0 for row in rows[1:])
+
+
+def test_the_critic_and_the_policy_are_handed_over(finished: Path):
+    offline = read_checkpoint(finished / "offline" / "checkpoints" / "last.ckpt")
+    online = read_checkpoint(finished / "online" / "checkpoints" / "last.ckpt")
+    frozen = online.part("policies.frozen.0.")
+    for key, value in offline.part("policy.").items():
+        assert torch.equal(frozen[key], value)
+    assert online.header.data == offline.header.data
+
+
+def test_the_saved_configuration_runs_again(command, finished: Path, tmp_path: Path):
+    saved = finished / "online" / "config.yaml"
+    outcome = command("fit", "--config", str(saved), f"--run.root={tmp_path}")
+    assert outcome.code == 0, outcome.err
+    again = read_checkpoint(tmp_path / "tiny" / "online" / "checkpoints" / "last.ckpt")
+    first = read_checkpoint(finished / "online" / "checkpoints" / "last.ckpt")
+    assert all(torch.equal(again.state_dict[key], first.state_dict[key]) for key in again.state_dict)
+
+
+def test_another_seed_gives_another_policy(command, tiny, finished: Path, tmp_path: Path):
+    iql = tiny(tmp_path, "--seed_everything=1", config="conf/iql/pointmaze.yaml")
+    assert command(*iql).code == 0
+    other = read_checkpoint(tmp_path / "tiny" / "offline" / "checkpoints" / "last.ckpt")
+    first = read_checkpoint(finished / "offline" / "checkpoints" / "last.ckpt")
+    assert not torch.equal(other.part("policy.")["log_std"], first.part("policy.")["log_std"])
+
+
+def test_the_offline_stage_alone_is_the_one_before_an_online_stage(
+    command, tiny, finished: Path, tmp_path: Path
+):
+    assert command(*tiny(tmp_path, config="conf/iql/pointmaze.yaml")).code == 0
+    alone = read_checkpoint(tmp_path / "tiny" / "offline" / "checkpoints" / "last.ckpt")
+    first = read_checkpoint(finished / "offline" / "checkpoints" / "last.ckpt")
+    assert all(torch.equal(alone.state_dict[key], first.state_dict[key]) for key in first.state_dict)
+
+
+def test_an_offline_checkpoint_skips_the_stage(command, tiny, finished: Path, tmp_path: Path):
+    offline = finished / "offline" / "checkpoints" / "last.ckpt"
+    outcome = command(*tiny(tmp_path, f"--offline.ckpt_path={offline}"))
+    assert outcome.code == 0, outcome.err
+    assert not (tmp_path / "tiny" / "offline").exists()
+    again = read_checkpoint(tmp_path / "tiny" / "online" / "checkpoints" / "last.ckpt")
+    first = read_checkpoint(finished / "online" / "checkpoints" / "last.ckpt")
+    assert all(torch.equal(again.state_dict[key], first.state_dict[key]) for key in again.state_dict)
+
+
+def test_overrides_reach_both_stages(command, tiny, tmp_path: Path):
+    more = ["--model.expectile=0.6", "--model.inv_temperature=5", "--offline.model.beta=2"]
+    outcome = command(*tiny(tmp_path, *more, "--trainer.precision=bf16-mixed"))
+    assert outcome.code == 0, outcome.err
+    offline = read_checkpoint(tmp_path / "tiny" / "offline" / "checkpoints" / "last.ckpt")
+    online = read_checkpoint(tmp_path / "tiny" / "online" / "checkpoints" / "last.ckpt")
+    assert online.hyper_parameters["expectile"] == offline.hyper_parameters["expectile"] == 0.6
+    assert online.hyper_parameters["inv_temperature"] == 5.0
+    assert (online.hyper_parameters["beta"], offline.hyper_parameters["beta"]) == (10.0, 2.0)
+    config = yaml.safe_load((tmp_path / "tiny" / "online" / "config.yaml").read_text())
+    assert config["offline"]["trainer"]["precision"] == "bf16-mixed"
+
+
+def test_files_merge_left_to_right_before_references_are_resolved(
+    command, tiny, tmp_path: Path
+):
+    (tmp_path / "mine.yaml").write_text("model:\n  init_args:\n    gamma: 0.5\n")
+    outcome = command(*tiny(tmp_path, f"--config={tmp_path / 'mine.yaml'}", "--print_config"))
+    assert outcome.code == 0, outcome.err
+    config = yaml.safe_load(outcome.out)
+    assert config["model"]["init_args"]["gamma"] == 0.5
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_gradient_clipping_is_the_trainers_flag(command, tiny, tmp_path: Path):
+    args = tiny(tmp_path, "--trainer.gradient_clip_val=0.5", config="conf/iql/pointmaze.yaml")
+    outcome = command(*args)
+    assert outcome.code == 0, outcome.err
+    saved = read_checkpoint(tmp_path / "tiny" / "offline" / "checkpoints" / "last.ckpt")
+    assert saved.hyper_parameters["gradient_clip_val"] == 0.5
+
+
+def test_fast_dev_run_goes_through_both_stages_and_leaves_nothing(command, tiny, tmp_path: Path):
+    outcome = command(*tiny(tmp_path, "--trainer.fast_dev_run=true"))
+    assert outcome.code == 0, outcome.err
+    assert "Hand-over" in outcome.err
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_a_run_is_not_overwritten_unless_asked(command, tiny, tmp_path: Path):
+    iql = tiny(tmp_path, "--trainer.max_steps=10", config="conf/iql/pointmaze.yaml")
+    assert command(*iql).code == 0
+    checkpoint = tmp_path / "tiny" / "offline" / "checkpoints" / "last.ckpt"
+    before = checkpoint.read_bytes()
+    outcome = command(*iql)
+    assert outcome.code == 2
+    assert "--ckpt_path last" in outcome.err
+    assert "--run.overwrite" in outcome.err
+    assert checkpoint.read_bytes() == before
+    assert command(*iql, "--run.overwrite=true", "--seed_everything=3").code == 0
+    assert checkpoint.read_bytes() != before
+
+
+def test_the_terminal_is_free_of_adverts_and_warnings(command, tiny, tmp_path: Path):
+    process = command.start(*tiny(tmp_path))
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out == ""
+    for noise in ("Tip", "litlogger", "Warning", "GPU available", "Seed set", "[torchrl]"):
+        assert noise not in err, err
+    assert "π_β=" in err
+    assert "score=" in err
+    assert "Finished" in err
