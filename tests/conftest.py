@@ -154,7 +154,9 @@ class Toy:
         return module
 
     def data_for(self, module: Algorithm, **kwargs: Any) -> OfflineData:
-        return self.online_data(**kwargs) if type(module) is not IQL else self.offline_data(**kwargs)
+        return (
+            self.online_data(**kwargs) if type(module) is not IQL else self.offline_data(**kwargs)
+        )
 
     def trainer(self, max_steps: int, callbacks: Any = (), **kwargs: Any) -> Trainer:
         saves = any(isinstance(callback, Checkpoint) for callback in callbacks)

@@ -78,7 +78,7 @@ def test_every_trainable_parameter_is_in_one_named_group(name: str, toy: Any) ->
     assert sorted(grouped) == sorted(trainable)
     assert [id(p) for p in groups["q"]] == [id(p) for p in module.critic.q_net.parameters()]
     assert [id(p) for p in groups["v"]] == [id(p) for p in module.critic.v_net.parameters()]
-    assert [id(p) for p in groups["actor"]] == [id(p) for p in module.learner().parameters()]
+    assert [id(p) for p in groups["actor"]] == [id(p) for p in module.actor_parameters()]
     assert all(group["lr"] > 0 for group in optimizer.param_groups[:2])
 
 
@@ -96,7 +96,7 @@ def test_each_loss_sends_gradient_only_where_it_belongs(name: str, toy: Any) -> 
     networks = {
         "q": list(module.critic.q_net.parameters()),
         "v": list(module.critic.v_net.parameters()),
-        "actor": list(module.learner().parameters()),
+        "actor": list(module.actor_parameters()),
     }
     (batch,) = batches(toy.chunk())
     for term, owner in (("q", "q"), ("value", "v"), ("policy", "actor")):
@@ -183,13 +183,13 @@ def test_a_loaded_checkpoint_acts_the_same(name: str, toy: Any) -> None:
 
 
 def test_a_checkpoint_holds_primitives_and_tensors_only(name: str, toy: Any) -> None:
-    module = toy.algorithm(name, num_q=3, gamma=0.9)
+    module = toy.algorithm(name, expectile=0.9, beta=7.0)
     trainer = toy.fit(module, 15)
     path = toy.folder / "a.ckpt"
     trainer.save_checkpoint(path)
     raw = torch.load(path, weights_only=True)
-    assert raw["hyper_parameters"]["num_q"] == 3
-    assert raw["hyper_parameters"]["gamma"] == 0.9
+    assert raw["hyper_parameters"]["expectile"] == 0.9
+    assert raw["hyper_parameters"]["beta"] == 7.0
     assert raw["hyper_parameters"]["hidden_dims"] == [8, 8]
     allowed = (bool, int, float, str, type(None))
     for key, value in raw["hyper_parameters"].items():

@@ -141,8 +141,6 @@ def test_the_random_state_goes_on_where_it_was(toy: Any) -> None:
     toy.fit(toy.algorithm("IQL"), 20, callbacks=[draw("whole")])
     first = toy.fit(toy.algorithm("IQL"), 20, callbacks=[draw("parts"), toy.StopAt(10)])
     first.save_checkpoint(toy.folder / "half.ckpt")
-    toy.fit(
-        toy.algorithm("IQL"), 20, callbacks=[draw("parts")], resume=toy.folder / "half.ckpt"
-    )
+    toy.fit(toy.algorithm("IQL"), 20, callbacks=[draw("parts")], resume=toy.folder / "half.ckpt")
     assert drawn["whole"] == drawn["parts"]
     assert len(set(drawn["whole"])) == 4

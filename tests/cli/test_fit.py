@@ -25,7 +25,11 @@ def test_a_run_leaves_configuration_metrics_events_and_checkpoints(finished: Pat
     header = read_checkpoint(folder / "checkpoints" / "last.ckpt").header
     assert header.gradient_steps == 40
     assert header.env_steps == (90 if stage == "online" else 0)
-    assert read_checkpoint(folder / "checkpoints" / "best.ckpt").header.gradient_steps in (0, 20, 40)
+    assert read_checkpoint(folder / "checkpoints" / "best.ckpt").header.gradient_steps in (
+        0,
+        20,
+        40,
+    )
     assert not list(folder.rglob("*.part"))
 
 
@@ -56,7 +60,9 @@ def test_the_saved_configuration_runs_again(command, finished: Path, tmp_path: P
     assert outcome.code == 0, outcome.err
     again = read_checkpoint(tmp_path / "tiny" / "online" / "checkpoints" / "last.ckpt")
     first = read_checkpoint(finished / "online" / "checkpoints" / "last.ckpt")
-    assert all(torch.equal(again.state_dict[key], first.state_dict[key]) for key in again.state_dict)
+    assert all(
+        torch.equal(again.state_dict[key], first.state_dict[key]) for key in again.state_dict
+    )
 
 
 def test_another_seed_gives_another_policy(command, tiny, finished: Path, tmp_path: Path):
@@ -73,7 +79,9 @@ def test_the_offline_stage_alone_is_the_one_before_an_online_stage(
     assert command(*tiny(tmp_path, config="conf/iql/pointmaze.yaml")).code == 0
     alone = read_checkpoint(tmp_path / "tiny" / "offline" / "checkpoints" / "last.ckpt")
     first = read_checkpoint(finished / "offline" / "checkpoints" / "last.ckpt")
-    assert all(torch.equal(alone.state_dict[key], first.state_dict[key]) for key in first.state_dict)
+    assert all(
+        torch.equal(alone.state_dict[key], first.state_dict[key]) for key in first.state_dict
+    )
 
 
 def test_an_offline_checkpoint_skips_the_stage(command, tiny, finished: Path, tmp_path: Path):
@@ -83,7 +91,9 @@ def test_an_offline_checkpoint_skips_the_stage(command, tiny, finished: Path, tm
     assert not (tmp_path / "tiny" / "offline").exists()
     again = read_checkpoint(tmp_path / "tiny" / "online" / "checkpoints" / "last.ckpt")
     first = read_checkpoint(finished / "online" / "checkpoints" / "last.ckpt")
-    assert all(torch.equal(again.state_dict[key], first.state_dict[key]) for key in again.state_dict)
+    assert all(
+        torch.equal(again.state_dict[key], first.state_dict[key]) for key in again.state_dict
+    )
 
 
 def test_overrides_reach_both_stages(command, tiny, tmp_path: Path):
@@ -99,9 +109,7 @@ def test_overrides_reach_both_stages(command, tiny, tmp_path: Path):
     assert config["offline"]["trainer"]["precision"] == "bf16-mixed"
 
 
-def test_files_merge_left_to_right_before_references_are_resolved(
-    command, tiny, tmp_path: Path
-):
+def test_files_merge_left_to_right_before_references_are_resolved(command, tiny, tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("model:\n  init_args:\n    gamma: 0.5\n")
     outcome = command(*tiny(tmp_path, f"--config={tmp_path / 'mine.yaml'}", "--print_config"))
     assert outcome.code == 0, outcome.err

@@ -11,12 +11,17 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from pex_lightning.algorithms.base import Algorithm
+from pex_lightning.callbacks.interrupt import GracefulInterrupt
 from pex_lightning.data.description import DataDescription
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
 from pex_lightning.evaluation.scores import score_reference
 
 _log = logging.getLogger(__name__)
+
+
+class _BrokenOffError(Exception):
+    """The user wants the end; what was evaluated so far counts for nothing."""
 
 
 class Evaluation(Callback):
@@ -30,17 +35,26 @@ class Evaluation(Callback):
         every: Gradient steps between evaluations.
         seed: Seed of the first episode; episode i uses ``seed + i``.
         num_envs: Environments that run at a time in each process.
+        interrupt: Where given, an evaluation is broken off when a signal asks for the end.
 
     Attributes:
         latest: The metrics of the last evaluation, by name; empty before the first.
         evaluated_at: The gradient step of the last evaluation.
     """
 
-    def __init__(self, episodes: int, every: int, seed: int, num_envs: int | None = None) -> None:
+    def __init__(
+        self,
+        episodes: int,
+        every: int,
+        seed: int,
+        num_envs: int | None = None,
+        interrupt: GracefulInterrupt | None = None,
+    ) -> None:
         self._episodes = episodes
         self._every = every
         self._seed = seed
         self._num_envs = num_envs
+        self._interrupt = interrupt
         self._evaluator: Evaluator | None = None
         self.evaluated_at: int | None = None
         self.latest: dict[str, float] = {}
@@ -94,8 +108,10 @@ class Evaluation(Callback):
     def _evaluate(self, trainer: Trainer, module: Algorithm) -> None:
         start = time.perf_counter()
         data: DataDescription = trainer.datamodule.describe()  # type: ignore[attr-defined]
-        mine = self._run_share(trainer, module, data)
-        if mine is None:
+        try:
+            mine = self._run_share(trainer, module, data)
+        except _BrokenOffError:
+            self._close()
             return
         result = _gather(mine, trainer.world_size)
         metrics = evaluation_metrics(result, data)
@@ -115,8 +131,8 @@ class Evaluation(Callback):
 
     def _run_share(
         self, trainer: Trainer, module: Algorithm, data: DataDescription
-    ) -> EvaluationResult | None:
-        """This process's episodes; None if it has none to run."""
+    ) -> EvaluationResult:
+        """This process's episodes."""
         world, rank = trainer.world_size, trainer.global_rank
         first = self._episodes * rank // world
         count = self._episodes * (rank + 1) // world - first
@@ -129,12 +145,15 @@ class Evaluation(Callback):
                 seed=self._seed + first,
                 num_workers=None if world == 1 else 1,
             )
-        was_training = module.training
-        module.eval()
-        try:
-            return self._evaluator.run(module.acting_policy().evaluation_action, module.device)
-        finally:
-            module.train(was_training)
+        act = module.acting_policy().evaluation_action
+        may_stop = world == 1 and self._interrupt is not None
+
+        def policy(observation: torch.Tensor) -> torch.Tensor:
+            if may_stop and self._interrupt is not None and self._interrupt.received:
+                raise _BrokenOffError
+            return act(observation)
+
+        return self._evaluator.run(policy, module.device)
 
 
 def evaluation_metrics(result: EvaluationResult, data: DataDescription) -> dict[str, float]:

@@ -27,8 +27,8 @@ class GracefulInterrupt(Callback):
         self._previous: dict[signal.Signals, Any] = {}
         self._trainer: Trainer | None = None
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals, which only the main thread may."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the signals, after Lightning did; only the main thread may."""
         del pl_module
         self._trainer = trainer
         if threading.current_thread() is threading.main_thread():

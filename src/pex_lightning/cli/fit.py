@@ -19,7 +19,6 @@ from pex_lightning.errors import UserError
 from pex_lightning.handover import (
     Checkpoint,
     check_hand_over,
-    check_resume,
     read_checkpoint,
 )
 
@@ -52,45 +51,44 @@ class _Run:
         self._offline = self._offline_stage(cli)
 
     def fit(self) -> int:
-        resumed, resume = self._resume()
-        if resume is None:
+        resumed, checkpoint = self._resume()
+        if checkpoint is None:
             refuse_to_overwrite(self._settings.directory, self._settings.overwrite)
+        elif resumed is self._main and self._finished(checkpoint):
+            return 0
         # Before anything is written, and before other processes start.
         self._main.data.prepare_data()
         self._main.data.setup()
         if isinstance(self._main.module, PEX) and resumed is not self._main:
-            received = self._prepare_hand_over(self._main.module, resumed, resume)
+            received = self._offline_before(self._main.module, checkpoint)
             if received is not None:
                 return self._stopped(received)
-            resume = None
-        received = self._main.run(resume)
+            checkpoint = None
+        received = self._main.run(checkpoint)
         if received is not None:
             return self._stopped(received)
         _log.info("Finished. Evaluate with: pex-lightning test --ckpt_path %s", self._main.last)
         return 0
 
-    def _prepare_hand_over(
-        self, pex: PEX, resumed: Stage | None, resume: Checkpoint | None
-    ) -> Signals | None:
-        """Run the offline stage unless it is there already, and give its result to ``pex``."""
-        path = None if self._offline_ckpt_path is None else Path(self._offline_ckpt_path)
-        if path is None:
-            if self._offline is None:
-                raise UserError(
-                    "PEX starts from an offline stage: give --offline.ckpt_path FILE, or describe "
-                    "one under `offline:` as conf/pointmaze.yaml does."
-                )
+    def _offline_before(self, pex: PEX, resume: Checkpoint | None) -> Signals | None:
+        """Finish the offline stage and give its result to ``pex``.
+
+        Returns the signal that ended it early, if one did.
+        """
+        if self._offline_ckpt_path is not None:
+            path = Path(self._offline_ckpt_path)
+        elif self._offline is None:
+            raise UserError(
+                "PEX starts from an offline stage: give --offline.ckpt_path FILE, or describe "
+                "one under `offline:` as conf/pointmaze.yaml does."
+            )
+        elif resume is not None and resume.header.gradient_steps >= self._offline.max_steps:
+            path = resume.path
+        else:
             path = self._offline.last
-            steps = self._offline.trainer_args["max_steps"]
-            if resume is None or resume.header.gradient_steps < steps:
-                received = self._offline.run(resume)
-                if received is not None:
-                    return received
-            elif resumed is self._offline:
-                check_resume(
-                    resume, type(self._offline.module).__name__, self._offline.module.hparams
-                )
-                path = resume.path
+            received = self._offline.run(resume)
+            if received is not None:
+                return received
         checkpoint = read_checkpoint(path)
         check_hand_over(checkpoint, self._main.data.describe(), pex.hparams)
         pex.hand_over(checkpoint)
@@ -104,23 +102,35 @@ class _Run:
 
     def _resume(self) -> tuple[Stage | None, Checkpoint | None]:
         """The stage that ``--ckpt_path`` continues, and its checkpoint."""
-        stages = [self._main] if self._offline is None else [self._main, self._offline]
         if self._ckpt_path is None:
             return None, None
+        stages = [self._main] if self._offline is None else [self._main, self._offline]
         if self._ckpt_path == "last":
-            for stage in stages:
-                if stage.last.exists():
-                    return stage, read_checkpoint(stage.last)
-            raise UserError(
-                f"--ckpt_path last: {self._settings.directory} has no checkpoint to resume from. "
-                "Leave --ckpt_path out to start, or check --run.name and --run.root."
-            )
-        checkpoint = read_checkpoint(self._ckpt_path)
-        for stage in stages:
-            if checkpoint.header.algorithm == type(stage.module).__name__:
-                return stage, checkpoint
-        check_resume(checkpoint, type(self._main.module).__name__, self._main.module.hparams)
-        raise AssertionError("check_resume refuses another algorithm")
+            stage = next((stage for stage in stages if stage.last.exists()), None)
+            if stage is None:
+                raise UserError(
+                    f"--ckpt_path last: {self._settings.directory} has no checkpoint to resume "
+                    "from. Leave --ckpt_path out to start, or check --run.name and --run.root."
+                )
+            checkpoint = read_checkpoint(stage.last)
+        else:
+            checkpoint = read_checkpoint(self._ckpt_path)
+            fitting = (s for s in stages if s.algorithm == checkpoint.header.algorithm)
+            stage = next(fitting, self._main)
+        stage.check_resume(checkpoint)
+        return stage, checkpoint
+
+    def _finished(self, checkpoint: Checkpoint) -> bool:
+        done = checkpoint.header.gradient_steps
+        if done < self._main.max_steps:
+            return False
+        _log.info(
+            "Nothing left to do: %s has %s of %s updates. A larger --trainer.max_steps goes on.",
+            checkpoint.path,
+            f"{done:,}",
+            f"{self._main.max_steps:,}",
+        )
+        return True
 
     def _stopped(self, received: Signals) -> int:
         _log.info(
@@ -154,6 +164,11 @@ class _Run:
         return replace(stage, name="offline", directory=directory, data=data, evaluation=evaluation)
 
     def _stage(self, cli: FitCLI, module: Algorithm, trainer_args: Mapping[str, Any]) -> Stage:
+        if trainer_args["max_steps"] < 1:
+            raise UserError(
+                f"--trainer.max_steps is {trainer_args['max_steps']}; give the number of gradient "
+                "steps."
+            )
         name: StageName = "online" if isinstance(cli.datamodule, OnlineData) else "offline"
         return Stage(
             name=name,

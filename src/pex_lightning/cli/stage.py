@@ -66,15 +66,31 @@ class Stage:
         """The checkpoint with the best evaluation."""
         return self.directory / "checkpoints" / BEST
 
+    @property
+    def algorithm(self) -> str:
+        """Class name of the learner."""
+        return type(self.module).__name__
+
+    @property
+    def max_steps(self) -> int:
+        """Gradient steps that the stage ends with."""
+        return int(self.trainer_args["max_steps"])
+
+    def check_resume(self, checkpoint: Checkpoint) -> None:
+        """Refuse a checkpoint that this stage cannot go on from.
+
+        Raises:
+            UserError: Its class or its hyper-parameters are others.
+        """
+        check_resume(checkpoint, self.algorithm, self.module.hparams)
+
     def run(self, resume: Checkpoint | None = None) -> Signals | None:
         """Train; returns the signal that ended it early, if one did.
 
         Raises:
-            UserError: ``resume`` is not a checkpoint of this stage, or the folder cannot be
-                written.
+            UserError: The folder cannot be written, or the replay buffer of ``resume`` is not
+                beside it.
         """
-        if resume is not None:
-            check_resume(resume, type(self.module).__name__, self.module.hparams)
         self._prepare_directory()
         seed_everything(derive_seed("stage", self.seed, self.name) % 2**32, verbose=False)
         interrupt = GracefulInterrupt()
@@ -95,8 +111,9 @@ class Stage:
             every=settings.every,
             seed=derive_seed("evaluation", self.seed) % 2**31 if seed is None else seed,
             num_envs=settings.num_envs,
+            interrupt=interrupt,
         )
-        callbacks: list[Callback] = [evaluation, TrainMetrics(), interrupt]
+        callbacks: list[Callback] = [interrupt, evaluation, TrainMetrics()]
         if self.trainer_args.get("enable_progress_bar") is not False:
             callbacks.append(RunProgressBar(self.name, evaluation))
         callbacks.append(RunCheckpoint(self.last.parent, self.save_every, evaluation))

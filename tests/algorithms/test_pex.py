@@ -1,0 +1,149 @@
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Callback
+
+from pex_lightning.algorithms import PEX
+from pex_lightning.algorithms.batch import batches
+from pex_lightning.errors import UserError
+from pex_lightning.handover import read_checkpoint
+
+
+def attached(toy: Any, **settings: Any) -> PEX:
+    module = toy.algorithm("PEX", **settings)
+    module.attach(toy.description())
+    return module
+
+
+def test_hand_over_takes_the_critic_whole_and_the_policy_as_frozen(toy: Any) -> None:
+    module = toy.algorithm("PEX")
+    seen: dict[str, torch.Tensor] = {}
+
+    class Start(Callback):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            seen.update({k: v.clone() for k, v in pl_module.state_dict().items()})
+
+    toy.fit(module, 5, callbacks=[Start()])
+    offline = torch.load(toy.offline_path, weights_only=True)["state_dict"]
+    critic = [key for key in offline if key.startswith("critic.")]
+    policy = [key.removeprefix("policy.") for key in offline if key.startswith("policy.")]
+    assert len(critic) == 18
+    assert policy
+    assert all(torch.equal(seen[key], offline[key]) for key in critic)
+    # The target is the offline stage's own, not a copy of its Q.
+    assert not torch.equal(seen["critic.target_q_net.weights.0"], offline["critic.q_net.weights.0"])
+    for key in policy:
+        assert torch.equal(seen[f"policies.frozen.0.{key}"], offline[f"policy.{key}"])
+    fresh = [key for key in policy if key.startswith("net.")]
+    for key in fresh:
+        assert not torch.equal(seen[f"policies.learner.{key}"], offline[f"policy.{key}"])
+
+
+def test_the_offline_policys_bytes_do_not_change_online(toy: Any) -> None:
+    module = toy.algorithm("PEX", learning_rate=0.01)
+    toy.fit(module, 30, data=toy.online_data(start_steps=20))
+    offline = torch.load(toy.offline_path, weights_only=True)["state_dict"]
+    after = module.policies.frozen[0].state_dict()
+    for key, value in after.items():
+        before = offline[f"policy.{key}"]
+        assert value.numpy().tobytes() == before.numpy().tobytes(), key
+    learner = module.policies.learner.state_dict()
+    assert not torch.equal(learner["log_std"], torch.zeros(2))
+
+
+def test_every_online_row_says_who_acted(toy: Any) -> None:
+    data = toy.online_data()
+    toy.fit(toy.algorithm("PEX", inv_temperature=0.5), 100, data=data)
+    rows = data._online[:]
+    assert data.online_rows == 110
+    probs = rows["choice_probs"]
+    torch.testing.assert_close(probs.sum(-1), torch.ones(110))
+    assert set(rows["policy_index"].tolist()) == {0, 1}
+    # The frozen policy proposes its mode: the rows that it acted in hold exactly that.
+    frozen = read_checkpoint(toy.offline_path).part("policy.")
+    module = attached(toy)
+    module.policies.frozen[0].load_state_dict(frozen)
+    mode = module.policies.frozen[0].mode(rows["observation"])
+    his = rows["policy_index"] == 0
+    torch.testing.assert_close(rows["action"][his], mode[his])
+    assert not torch.isclose(rows["action"][~his], mode[~his]).all(-1).any()
+    expected = probs[:, 0].sum()
+    deviation = (probs[:, 0] * probs[:, 1]).sum().sqrt()
+    assert abs(his.sum() - expected) < 4 * deviation
+
+
+def test_the_learner_imitates_what_the_composite_would_do_now(
+    toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = attached(toy, beta=2.0)
+    (batch,) = batches(toy.chunk())
+    torch.manual_seed(3)
+    choice = module.acting_policy().act(batch.observation)
+    torch.manual_seed(3)
+    losses = module.losses(batch)
+    target = module.critic.target_q(batch.observation, choice.action).amin(0)
+    advantage = (target - module.critic.v(batch.observation)).detach()
+    log_prob = module.learner().log_prob(batch.observation, choice.action)
+    expected = ((2.0 * advantage).exp().clamp(max=100) * -log_prob).mean()
+    torch.testing.assert_close(losses.policy.loss, expected)
+    # Q and V learn from the batch's own actions.
+    own = module.critic.target_q(batch.observation, batch.action).amin(0)
+    own_advantage = own - module.critic.v(batch.observation)
+    torch.testing.assert_close(losses.value.advantage, own_advantage.detach())
+
+
+def test_the_target_critic_judges_and_the_online_critic_chooses(toy: Any) -> None:
+    module = attached(toy, inv_temperature=10.0)
+    (batch,) = batches(toy.chunk(size=64))
+    value = torch.zeros(64)
+
+    def outcome() -> tuple[torch.Tensor, torch.Tensor]:
+        torch.manual_seed(3)
+        return module.policy_target(batch, value, value)
+
+    action, advantage = outcome()
+    with torch.no_grad():
+        for parameter in module.critic.target_q_net.parameters():
+            parameter.mul_(2.0)
+    same_action, other_advantage = outcome()
+    assert torch.equal(action, same_action)
+    assert not torch.isclose(advantage, other_advantage).any()
+    with torch.no_grad():
+        for parameter in module.critic.q_net.parameters():
+            parameter.normal_()
+    other_action, _ = outcome()
+    assert not torch.equal(action, other_action)
+
+
+def test_pex_without_an_offline_stage_is_refused(toy: Any) -> None:
+    toy.offline_path = None
+    with pytest.raises(UserError, match=r"--offline\.ckpt_path"):
+        toy.fit(toy.algorithm("PEX"), 5)
+
+
+def test_resuming_needs_the_online_checkpoint_only(toy: Any) -> None:
+    from pex_lightning.callbacks.checkpoint import RunCheckpoint
+    from pex_lightning.callbacks.evaluation import Evaluation
+
+    evaluation = Evaluation(episodes=1, every=1000, seed=0, num_envs=1)
+    checkpoint = RunCheckpoint(toy.folder, 5, evaluation)
+    toy.fit(toy.algorithm("PEX"), 10, callbacks=[checkpoint])
+    frozen = read_checkpoint(checkpoint.last).part("policies.frozen.")
+    toy.offline_path = None
+    module = toy.algorithm("PEX")
+    toy.fit(module, 20, resume=checkpoint.last)
+    after = module.policies.frozen.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in frozen.items())
+
+
+def test_hand_over_to_another_environment_is_refused_when_it_is_built(toy: Any) -> None:
+    module = toy.algorithm("PEX")
+    with pytest.raises(UserError, match="observation size: 3 in the checkpoint, 4 in this run"):
+        module.attach(toy.description(obs_dim=4))
+
+
+@pytest.mark.parametrize(("key", "value"), [("inv_temperature", -1.0), ("eval_epsilon", 1.5)])
+def test_its_own_settings_are_checked(key: str, value: float) -> None:
+    with pytest.raises(UserError, match=rf"--model\.{key} is "):
+        PEX(**{key: value})

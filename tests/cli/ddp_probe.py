@@ -1,0 +1,37 @@
+"""Loaded by the processes of a distributed run: writes down what each of them ended with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+
+class Probe(Callback):
+    """Writes ``<stage>-<rank>.pt`` into the folder named by ``DDP_PROBE``."""
+
+    def __init__(self) -> None:
+        self._rewards: list[Any] = []
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._rewards.append(batch.get("observation").clone())
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        stage = "online" if hasattr(data, "env_steps") else "offline"
+        online = data._online[:]["observation"].clone() if stage == "online" else None
+        torch.save(
+            {
+                "parameters": pl_module.state_dict(),
+                "seen": torch.cat([chunk.flatten(0, 1) for chunk in self._rewards]),
+                "collected": online,
+                "env_steps": getattr(data, "env_steps", 0),
+                "global_step": trainer.global_step,
+            },
+            Path(os.environ["DDP_PROBE"]) / f"{stage}-{trainer.global_rank}.pt",
+        )

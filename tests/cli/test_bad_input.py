@@ -1,0 +1,213 @@
+"""Every mistake is one screen that says what, where and what to do; nothing is half written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+OBS_DIM, ACTION_DIM, ROWS = 4, 2, 40
+
+
+def _columns() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    timeouts = np.zeros(ROWS, dtype=bool)
+    timeouts[9::10] = True
+    return {
+        "observations": rng.normal(size=(ROWS, OBS_DIM)).astype(np.float32),
+        "actions": rng.uniform(-0.9, 0.9, size=(ROWS, ACTION_DIM)).astype(np.float32),
+        "rewards": np.zeros(ROWS, dtype=np.float32),
+        "terminals": np.zeros(ROWS, dtype=bool),
+        "timeouts": timeouts,
+    }
+
+
+def _write(path: Path, columns: dict[str, np.ndarray]) -> Path:
+    with h5py.File(path, "w") as file:
+        for key, values in columns.items():
+            file.create_dataset(key, data=values)
+    return path
+
+
+def _without_rewards(columns):
+    del columns["rewards"]
+
+
+def _shorter_actions(columns):
+    columns["actions"] = columns["actions"][:-3]
+
+
+def _nan(columns):
+    columns["observations"][7, 1] = np.nan
+
+
+def _infinite_reward(columns):
+    columns["rewards"][3] = np.inf
+
+
+def _actions_outside(columns):
+    columns["actions"][5, 0] = 3.0
+
+
+def _other_observation_size(columns):
+    columns["observations"] = columns["observations"][:, :3]
+
+
+def _empty(columns):
+    for key in columns:
+        columns[key] = columns[key][:0]
+
+
+BAD_COLUMNS: list[tuple[Callable[[dict[str, np.ndarray]], None], list[str]]] = [
+    (_without_rewards, ["rewards", "missing"]),
+    (_shorter_actions, ["actions 37", "observations 40"]),
+    (_nan, ["observation", "NaN"]),
+    (_infinite_reward, ["reward", "infinit"]),
+    (_actions_outside, ["action", "3", "-1 to 1"]),
+    (_other_observation_size, ["3", "4", "PointMaze"]),
+    (_empty, ["no rows"]),
+]
+
+
+@pytest.fixture
+def fit_on(command, tiny, tmp_path: Path):
+    def run(path: Path | str, *more: str):
+        args = tiny(tmp_path / "runs", "--data.source=file", f"--data.path={path}", *more)
+        return command(*(arg for arg in args if not arg.startswith("--data.rows")))
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_written(tmp_path: Path):
+    yield
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("spoil", "words"), BAD_COLUMNS)
+def test_a_bad_dataset_is_refused(fit_on, refused, tmp_path: Path, spoil, words):
+    columns = _columns()
+    spoil(columns)
+    path = _write(tmp_path / "data.hdf5", columns)
+    refused(fit_on(path), str(path), *words)
+
+
+def test_a_file_that_is_missing_or_no_hdf5_is_refused(fit_on, refused, tmp_path: Path):
+    refused(fit_on(tmp_path / "no.hdf5"), "no.hdf5")
+    (tmp_path / "text.hdf5").write_text("hello")
+    refused(fit_on(tmp_path / "text.hdf5"), "text.hdf5", "HDF5")
+
+
+def test_a_truncated_file_is_refused(fit_on, refused, tmp_path: Path):
+    whole = _write(tmp_path / "whole.hdf5", _columns()).read_bytes()
+    (tmp_path / "cut.hdf5").write_bytes(whole[: len(whole) // 2])
+    refused(fit_on(tmp_path / "cut.hdf5"), "cut.hdf5")
+
+
+def test_without_a_dataset_the_error_says_what_to_do(command, refused, tmp_path: Path):
+    args = ["fit", "--config=conf/antmaze.yaml", f"--run.root={tmp_path / 'runs'}"]
+    refused(command(*args), "--data.path", "conf/pointmaze.yaml")
+
+
+def test_an_unknown_environment_is_refused(fit_on, refused, tmp_path: Path):
+    path = _write(tmp_path / "data.hdf5", _columns())
+    refused(fit_on(path, "--data.env=pex_lightning/PointMaze-Medum-v0"), "PointMaze-Medium-v0")
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--model.expectle=0.8", ["model.expectle", "--model.expectile"]),
+        ("--trainer.max_stps=3", ["trainer.max_stps", "--trainer.max_steps"]),
+        ("--evaluation.episods=3", ["evaluation.episods", "--evaluation.episodes"]),
+        ("--model.expectile=high", ["--model.expectile", "'high'", "float"]),
+        ("--model.expectile=1.5", ["--model.expectile", "1.5", "between 0 and 1"]),
+        ("--data.batch_size=0", ["--data.batch_size", "above 0"]),
+        ("--data.offline_fraction=2", ["--data.offline_fraction", "between 0 and 1"]),
+        ("--evaluation.episodes=0", ["--evaluation.episodes", "at least 1"]),
+        ("--trainer.max_steps=-1", ["--trainer.max_steps"]),
+        ("--offline.max_steps=0", ["--offline.max_steps"]),
+        ("--data.source=nowhere", ["--data.source", "nowhere", "make"]),
+        ("--data.dataset=pointmaze-medum", ["pointmaze-medum", "pointmaze-medium"]),
+        ("--model=NoSuch", ["NoSuch", "PEX"]),
+    ],
+)
+def test_a_bad_setting_is_refused(command, tiny, refused, tmp_path: Path, flag, words):
+    refused(command(*tiny(tmp_path / "runs", flag)), *words)
+
+
+def test_an_unknown_key_in_a_file_is_found_in_the_file(command, tiny, refused, tmp_path: Path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("trainer:\n  max_stps: 3\n")
+    args = tiny(tmp_path / "runs", f"--config={mine}")
+    refused(command(*args), "trainer.max_stps", f"{mine}, line 2", "--trainer.max_steps")
+
+
+def test_files_that_are_no_settings_are_refused(command, tiny, refused, tmp_path: Path):
+    for name, text in (("list.yaml", "- 1\n"), ("broken.yaml", "model: [\n")):
+        (tmp_path / name).write_text(text)
+        args = tiny(tmp_path / "runs", f"--config={tmp_path / name}")
+        refused(command(*args), name)
+    refused(command("fit", "--config", str(tmp_path / "absent.yaml")), "absent.yaml")
+    (tmp_path / "self.yaml").write_text("base: [self.yaml]\n")
+    refused(command("fit", "--config", str(tmp_path / "self.yaml")), "self.yaml", "itself")
+
+
+def test_a_folder_that_cannot_be_written_is_refused(command, tiny, refused, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    refused(command(*tiny(tmp_path / "file" / "runs")), str(tmp_path / "file"), "--run.root")
+
+
+def test_a_checkpoint_of_the_wrong_stage_is_refused(
+    command, tiny, refused, finished: Path, tmp_path: Path
+):
+    online = finished / "online" / "checkpoints" / "last.ckpt"
+    args = tiny(tmp_path / "runs", f"--offline.ckpt_path={online}")
+    refused(command(*args), "PEX", "IQL", str(online))
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(
+    command, tiny, refused, finished: Path, tmp_path: Path
+):
+    offline = finished / "offline" / "checkpoints" / "last.ckpt"
+    args = tiny(tmp_path / "runs", f"--offline.ckpt_path={offline}", "--model.hidden_dims=[32,32]")
+    refused(command(*args), "model.hidden_dims", "[16, 16]", "[32, 32]")
+
+
+class _Payload:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(
+    command, tiny, refused, finished: Path, tmp_path: Path
+):
+    raw = torch.load(finished / "offline" / "checkpoints" / "last.ckpt", weights_only=True)
+    raw["hyper_parameters"]["beta"] = _Payload(tmp_path / "it-ran")
+    torch.save(raw, tmp_path / "evil.ckpt")
+    for flag in ("--offline.ckpt_path", "--ckpt_path"):
+        args = tiny(tmp_path / "runs", f"{flag}={tmp_path / 'evil.ckpt'}")
+        refused(command(*args), "evil.ckpt", "run code")
+    refused(command("test", "--ckpt_path", str(tmp_path / "evil.ckpt")), "evil.ckpt", "run code")
+    assert not (tmp_path / "it-ran").exists()
+
+
+def test_a_checkpoint_that_is_not_ours_or_cut_short_is_refused(
+    command, refused, finished: Path, tmp_path: Path
+):
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    refused(command("test", "--ckpt_path", str(tmp_path / "other.ckpt")), "not one of pex")
+    whole = (finished / "offline" / "checkpoints" / "last.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    refused(command("test", "--ckpt_path", str(tmp_path / "cut.ckpt")), "cut.ckpt")
+
+
+def test_an_unknown_command_is_refused(command, refused):
+    refused(command("fitt"), "fitt", "fit")

@@ -1,0 +1,77 @@
+"""Two processes train one policy: equal parameters, different samples, different environments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pex_lightning.handover import read_checkpoint
+
+
+@pytest.fixture(scope="module")
+def two_processes(command, tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of both stages on two CPU processes, with what each of them ended with."""
+    root = tmp_path_factory.mktemp("ddp")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("DDP_PROBE", str(root))
+    patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    probe = "[{class_path: ddp_probe.Probe}]"
+    process = command.start(
+        *tiny(
+            root,
+            "--trainer.devices=2",
+            "--trainer.strategy=ddp",
+            "--trainer.accelerator=cpu",
+            f"--trainer.callbacks={probe}",
+            f"--offline.trainer.callbacks={probe}",
+        )
+    )
+    patch.undo()
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["offline", "online"])
+def test_processes_agree_on_parameters_and_differ_in_samples(two_processes: Path, stage: str):
+    ranks = [torch.load(two_processes / f"{stage}-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert [rank["global_step"] for rank in ranks] == [40, 40]
+    for key, value in ranks[0]["parameters"].items():
+        assert torch.equal(value, ranks[1]["parameters"][key]), key
+    assert not torch.equal(ranks[0]["seen"], ranks[1]["seen"])
+
+
+@pytest.mark.slow
+def test_each_process_steps_an_environment_of_its_own(two_processes: Path):
+    ranks = [torch.load(two_processes / f"online-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    # start_steps + updates / UTD = 50 + 40, shared by two processes.
+    assert [len(rank["collected"]) for rank in ranks] == [45, 45]
+    assert [rank["env_steps"] for rank in ranks] == [90, 90]
+    assert not torch.equal(ranks[0]["collected"], ranks[1]["collected"])
+
+
+@pytest.mark.slow
+def test_a_distributed_run_resumes_with_the_same_number_of_processes(
+    command, tiny, refused, two_processes: Path, tmp_path: Path
+):
+    last = two_processes / "tiny" / "online" / "checkpoints" / "last.ckpt"
+    assert read_checkpoint(last).header.gradient_steps == 40
+    one = command(*tiny(tmp_path, f"--ckpt_path={last}", "--trainer.max_steps=60"))
+    refused(one, "2 process(es)", "--trainer.devices 2")
+    process = command.start(
+        *tiny(
+            tmp_path,
+            f"--ckpt_path={last}",
+            "--trainer.max_steps=60",
+            "--trainer.devices=2",
+            "--trainer.strategy=ddp",
+            "--trainer.accelerator=cpu",
+        )
+    )
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    header = read_checkpoint(tmp_path / "tiny" / "online" / "checkpoints" / "last.ckpt").header
+    assert (header.gradient_steps, header.env_steps) == (60, 110)
