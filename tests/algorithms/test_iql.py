@@ -111,9 +111,7 @@ def states(trainer: Any) -> list[torch.Tensor]:
     return [*found, *module.diagnostics.values()]
 
 
-@pytest.mark.parametrize(
-    ("stop", "boundary"), [(30, None), (32, None), (28, 7), (3, 7)], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("stop", "boundary"), [(30, None), (32, None), (28, 7), (3, 7)], ids=str)
 def test_resumed_training_is_bit_for_bit_the_uninterrupted_one(
     stop: int, boundary: int | None, toy: Any
 ) -> None:

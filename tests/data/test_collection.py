@@ -80,17 +80,18 @@ def test_an_episode_goes_on_over_the_end_of_a_batch(toy: Any) -> None:
 def test_rows_say_who_acted_and_what_they_saw(toy: Any) -> None:
     actor = Script()
     rows = collect(toy, 2, 4, actor)
-    calls = torch.arange(1, 9)
+    calls = torch.arange(1, 9) + actor.calls - 8
     assert rows["policy_index"].tolist() == (calls % 2).tolist()
     assert torch.equal(rows["choice_probs"][:, 0], (calls % 4) / 4)
     assert torch.equal(rows["action"][:, 0], (calls % 4) / 4 - 0.5)
-    assert torch.equal(rows["observation"], torch.stack(actor.seen[:8]))
+    assert torch.equal(rows["observation"], torch.stack(actor.seen[-8:]))
 
 
 def test_the_actor_acts_once_for_every_frame(toy: Any) -> None:
-    actor = Script()
-    collect(toy, 3, 4, actor)
-    assert actor.calls == 12
+    short, long = Script(), Script()
+    collect(toy, 3, 4, short)
+    collect(toy, 6, 4, long)
+    assert long.calls - short.calls == 12
 
 
 def test_a_batch_is_not_overwritten_by_the_next(toy: Any) -> None:

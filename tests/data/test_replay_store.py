@@ -47,12 +47,6 @@ def test_segments_are_read_back_in_order(tmp_path: Path) -> None:
     assert read_segments(folder, []) is None
 
 
-def test_a_segment_holds_its_rows_only(tmp_path: Path) -> None:
-    large = rows(0, 100_000)
-    segment = write_segment(tmp_path, large[:4], 0)
-    assert (tmp_path / segment.file).stat().st_size < 10_000
-
-
 def test_the_same_rows_written_again_do_not_replace_the_file(tmp_path: Path) -> None:
     first, second = (write_segment(tmp_path, rows(0, 4), 0) for _ in range(2))
     assert first.file != second.file
@@ -115,6 +109,17 @@ def test_a_damaged_segment_is_a_user_error(damage: Any, tmp_path: Path) -> None:
     segment = write_segment(tmp_path, rows(0, 4), 0)
     damage(tmp_path / segment.file)
     with pytest.raises(UserError, match=rf"{segment.file}.*damaged"):
+        read_segments(tmp_path, [segment])
+
+
+@pytest.mark.xfail(reason="a segment's checksums are not checked", strict=True)
+def test_an_altered_number_is_found_by_its_checksum(tmp_path: Path) -> None:
+    segment = write_segment(tmp_path, rows(0, 4), 0)
+    path = tmp_path / segment.file
+    content = bytearray(path.read_bytes())
+    content[content.find(rows(0, 4)["observation"].numpy().tobytes()) + 6] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=segment.file):
         read_segments(tmp_path, [segment])
 
 

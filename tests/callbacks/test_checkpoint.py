@@ -1,0 +1,195 @@
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Callback
+
+from pex_lightning.callbacks.checkpoint import RunCheckpoint
+from pex_lightning.callbacks.evaluation import Evaluation
+from pex_lightning.handover import read_checkpoint
+
+
+class Scripted(Evaluation):
+    """Scores by gradient step instead of by episodes."""
+
+    def __init__(self, scores: dict[int, float], every: int = 5, name: str = "eval/return") -> None:
+        super().__init__(1, every, seed=0, num_envs=1)
+        self.scores, self.name, self.evaluated = scores, name, []
+
+    def _evaluate(self, trainer: Any, module: Any) -> None:
+        step = trainer.global_step
+        self.latest = {self.name: self.scores.get(step, -1.0)}
+        self.evaluated_at = step
+        self.evaluated.append(step)
+
+
+class Counting(RunCheckpoint):
+    """Notes at which steps each file was saved."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.saves: list[tuple[str, int]] = []
+
+    def _save(self, trainer: Any, path: Path) -> None:
+        super()._save(trainer, path)
+        self.saves.append((path.name, trainer.global_step))
+
+
+def step_of(path: Path) -> int:
+    return read_checkpoint(path).header.gradient_steps
+
+
+def best_steps(checkpoint: Counting) -> list[int]:
+    return sorted({step for name, step in checkpoint.saves if name == "best.ckpt"})
+
+
+def train(toy: Any, steps: int, scores: dict[int, float], every: int = 10, **settings: Any) -> Any:
+    evaluation = Scripted(
+        scores, settings.pop("evaluate", 5), settings.pop("metric", "eval/return")
+    )
+    checkpoint = Counting(toy.folder / "c", every, evaluation)
+    name = settings.pop("algorithm", "IQL")
+    callbacks = [evaluation, *settings.pop("callbacks", []), checkpoint]
+    toy.fit(toy.algorithm(name), steps, callbacks=callbacks, **settings)
+    return checkpoint
+
+
+def test_last_is_saved_at_its_interval_and_at_the_end(toy: Any) -> None:
+    checkpoint = train(toy, 25, {}, every=10)
+    assert [step for name, step in checkpoint.saves if name == "last.ckpt"] == [10, 20, 25]
+    assert step_of(checkpoint.last) == 25
+    files = sorted(path.name for path in (toy.folder / "c").iterdir())
+    assert files == ["best.ckpt", "last.ckpt"]
+
+
+@pytest.mark.xfail(reason="saves only where a chunk happens to end on the interval", strict=True)
+def test_an_interval_off_the_chunk_grid_is_kept_too(toy: Any) -> None:
+    checkpoint = train(toy, 40, {}, every=7, evaluate=1000)
+    steps = [0, *(step for name, step in checkpoint.saves if name == "last.ckpt")]
+    gaps = [after - before for before, after in pairwise(steps)]
+    assert max(gaps) < 7 + 5
+
+
+def test_an_interrupt_saves_where_it_stopped(toy: Any) -> None:
+    checkpoint = train(toy, 25, {}, every=1000, callbacks=[toy.StopAt(15)])
+    assert step_of(checkpoint.last) == 15
+    assert [save for save in checkpoint.saves if save[0] == "last.ckpt"] == [("last.ckpt", 15)]
+
+
+def test_best_is_the_best_evaluation_so_far(toy: Any) -> None:
+    scores = {0: -5.0, 5: 1.0, 10: 3.0, 15: 2.0, 20: 3.0}
+    checkpoint = train(toy, 20, scores)
+    # Of equally good ones the later.
+    assert best_steps(checkpoint) == [0, 5, 10, 20]
+    assert step_of(checkpoint.best) == 20
+
+
+def test_the_start_may_stay_the_best(toy: Any) -> None:
+    checkpoint = train(toy, 20, {0: 9.0, 10: 1.0, 20: 0.0}, evaluate=10)
+    assert best_steps(checkpoint) == [0]
+    assert step_of(checkpoint.best) == 0
+
+
+def test_the_score_counts_where_there_is_one(toy: Any) -> None:
+    checkpoint = train(toy, 10, {5: 2.0, 10: 1.0}, metric="eval/score")
+    assert step_of(checkpoint.best) == 5
+
+
+def test_best_holds_parameters_that_were_evaluated(toy: Any) -> None:
+    checkpoint = train(toy, 20, {0: -5.0, 10: 1.0, 20: 0.0}, evaluate=10)
+    assert best_steps(checkpoint) == [0, 10]
+
+
+@pytest.mark.xfail(reason="the step that is resumed from counts as evaluated", strict=True)
+def test_an_interrupt_right_after_a_resume_does_not_change_the_best(toy: Any) -> None:
+    first = train(toy, 100, {10: 5.0}, evaluate=10, callbacks=[toy.StopAt(15)])
+    assert (step_of(first.best), step_of(first.last)) == (10, 15)
+
+    class StopAtOnce(Callback):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            trainer.should_stop = True
+
+    second = train(toy, 100, {}, evaluate=10, callbacks=[StopAtOnce()], resume=first.last)
+    assert step_of(second.best) == 10
+
+
+def test_the_best_score_survives_a_resume(toy: Any) -> None:
+    first = train(toy, 20, {5: 5.0, 10: 1.0, 15: 1.0, 20: 1.0})
+    second = train(toy, 30, {25: 4.0, 30: 3.0}, resume=first.last)
+    assert best_steps(second) == []
+    third = train(toy, 40, {35: 6.0}, resume=second.last)
+    assert best_steps(third) == [35]
+
+
+def test_both_files_can_be_resumed(toy: Any) -> None:
+    first = train(toy, 20, {10: 5.0}, algorithm="PEX")
+    assert (step_of(first.best), step_of(first.last)) == (10, 20)
+    for path, env_steps in ((first.best, 20), (first.last, 30)):
+        data = toy.online_data()
+
+        class Look(Callback):
+            def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+                self.steps = (trainer.global_step, trainer.datamodule.env_steps)
+
+        look = Look()
+        toy.fit(toy.algorithm("PEX"), 25, data=data, resume=path, callbacks=[look])
+        assert look.steps == (env_steps - 10, env_steps)
+
+
+def test_a_kill_while_writing_leaves_the_previous_checkpoint(
+    toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train(toy, 10, {})
+    before = [path.read_bytes() for path in (first.last, first.best)]
+
+    def killed(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pex_lightning.callbacks.checkpoint.os.replace", killed)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train(toy, 20, {}, resume=first.last)
+    assert [path.read_bytes() for path in (first.last, first.best)] == before
+    assert list((toy.folder / "c").glob(".*.part"))
+    monkeypatch.undo()
+    third = train(toy, 20, {}, resume=first.last)
+    assert step_of(third.last) == 20
+    assert not list((toy.folder / "c").glob(".*.part"))
+
+
+def test_replay_files_are_kept_for_both_checkpoints_and_no_longer(toy: Any) -> None:
+    data = toy.online_data(buffer_size=15)
+    first = train(toy, 30, {10: 5.0}, every=5, algorithm="PEX", data=data)
+    folder = toy.folder / "c" / "replay" / "rank-0"
+
+    def needed(path: Path) -> set[str]:
+        (mine,) = torch.load(path, weights_only=True)["OnlineData"]["replay"]
+        return {segment["file"] for segment in mine}
+
+    assert needed(first.best) - needed(first.last)
+    assert {path.name for path in folder.iterdir()} == needed(first.best) | needed(first.last)
+    # A run that goes on from `last` still keeps what `best` needs, and no leftovers.
+    leftover = folder / ".rows-000000000-000000005-abcd.pt.part"
+    leftover.touch()
+    (folder / "rows-000000000-000000005-abcd.pt").touch()
+    data = toy.online_data(buffer_size=15)
+    second = train(toy, 40, {}, every=5, algorithm="PEX", data=data, resume=first.last)
+    assert step_of(second.best) == 10
+    assert {path.name for path in folder.iterdir()} == needed(second.best) | needed(second.last)
+
+
+@pytest.mark.xfail(reason="the files that are there are read without explanation", strict=True)
+def test_a_damaged_last_does_not_keep_best_from_being_resumed(toy: Any) -> None:
+    first = train(toy, 10, {5: 5.0}, algorithm="PEX")
+    first.last.write_bytes(b"damaged")
+    second = train(toy, 20, {}, algorithm="PEX", resume=first.best)
+    assert step_of(second.last) == 20
+
+
+def test_a_leftover_part_does_not_disturb_a_new_run(toy: Any) -> None:
+    (toy.folder / "c").mkdir()
+    (toy.folder / "c" / ".last.ckpt.part").write_bytes(b"half")
+    checkpoint = train(toy, 10, {})
+    assert step_of(checkpoint.last) == 10
+    assert not (toy.folder / "c" / ".last.ckpt.part").exists()

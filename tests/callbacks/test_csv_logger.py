@@ -1,0 +1,90 @@
+import csv
+from pathlib import Path
+
+import pytest
+
+from pex_lightning.callbacks.csv_logger import MetricsCSV
+
+
+def read(folder: Path) -> tuple[list[str], list[dict[str, str]]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    return list(reader.fieldnames or []), rows
+
+
+def steps(folder: Path) -> list[int]:
+    return [int(row["step"]) for row in read(folder)[1]]
+
+
+def test_a_row_a_step_and_a_column_a_metric_written_at_once(tmp_path: Path) -> None:
+    logger = MetricsCSV(tmp_path)
+    logger.log_metrics({"eval/return": 1.5}, 0)
+    assert read(tmp_path) == (["step", "eval/return"], [{"step": "0", "eval/return": "1.5"}])
+    logger.log_metrics({"train/loss": 0.25}, 10)
+    logger.log_metrics({"eval/return": 2.0, "env_steps": 30}, 10)
+    logger.log_metrics({"train/loss": 0.5}, 20)
+    columns, rows = read(tmp_path)
+    assert columns == ["step", "eval/return", "train/loss", "env_steps"]
+    assert [list(row.values()) for row in rows] == [
+        ["0", "1.5", "", ""],
+        ["10", "2.0", "0.25", "30"],
+        ["20", "", "0.5", ""],
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_numbers_keep_their_digits(tmp_path: Path) -> None:
+    value = 0.1 + 0.2
+    MetricsCSV(tmp_path).log_metrics({"x": value}, 1)
+    assert float(read(tmp_path)[1][0]["x"]) == value
+
+
+def test_a_new_run_starts_a_new_file(tmp_path: Path) -> None:
+    MetricsCSV(tmp_path).log_metrics({"old": 1.0}, 5)
+    MetricsCSV(tmp_path).log_metrics({"new": 1.0}, 1)
+    assert read(tmp_path) == (["step", "new"], [{"step": "1", "new": "1.0"}])
+
+
+def test_a_resumed_run_keeps_rows_up_to_its_step(tmp_path: Path) -> None:
+    first = MetricsCSV(tmp_path)
+    for step in (0, 10, 20, 30):
+        first.log_metrics({"a": step / 10}, step)
+    resumed = MetricsCSV(tmp_path, resume_step=20)
+    assert steps(tmp_path) == [0, 10, 20, 30]
+    resumed.log_metrics({"b": 9.0}, 20)
+    resumed.log_metrics({"a": 2.5}, 25)
+    columns, rows = read(tmp_path)
+    assert columns == ["step", "a", "b"]
+    assert [list(row.values()) for row in rows] == [
+        ["0", "0.0", ""],
+        ["10", "1.0", ""],
+        ["20", "2.0", "9.0"],
+        ["25", "2.5", ""],
+    ]
+
+
+def test_resuming_without_a_file_or_with_a_broken_one_starts_anew(tmp_path: Path) -> None:
+    MetricsCSV(tmp_path, resume_step=20).log_metrics({"a": 1.0}, 30)
+    assert steps(tmp_path) == [30]
+    (tmp_path / "metrics.csv").write_text("")
+    MetricsCSV(tmp_path, resume_step=20).log_metrics({"a": 1.0}, 30)
+    assert steps(tmp_path) == [30]
+    (tmp_path / "metrics.csv").write_text("step,a\n10,1.0\nnonsense\n,\n20")
+    MetricsCSV(tmp_path, resume_step=20).log_metrics({"a": 1.0}, 30)
+    assert steps(tmp_path) == [10, 20, 30]
+
+
+def test_a_kill_between_writing_and_renaming_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = MetricsCSV(tmp_path)
+    logger.log_metrics({"a": 1.0}, 1)
+
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pex_lightning.callbacks.csv_logger.os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        logger.log_metrics({"new": 1.0}, 2)
+    assert read(tmp_path) == (["step", "a"], [{"step": "1", "a": "1.0"}])
