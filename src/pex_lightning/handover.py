@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from torch import Tensor
 
 from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import UserError
+from pex_lightning.serialization import load_safely
 from pex_lightning.version import __version__
 
 CHECKPOINT_KEY = "pex_lightning"
@@ -70,7 +69,7 @@ class CheckpointHeader:
                 env_steps=int(raw["env_steps"]),
                 version=str(raw["version"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{path}: the checkpoint's header is damaged or was altered "
                 f"({type(error).__name__}: {error}). Take another checkpoint."
@@ -86,12 +85,14 @@ class Checkpoint:
         header: What it says of itself.
         hyper_parameters: The constructor arguments of its LightningModule.
         state_dict: Its parameters and buffers.
+        optimizer: State of its Adam as ``torch.optim`` writes it; empty if there is none.
     """
 
     path: Path
     header: CheckpointHeader
     hyper_parameters: Mapping[str, Any]
     state_dict: Mapping[str, Tensor]
+    optimizer: Mapping[str, Any]
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The entries of the state dict under ``prefix``, without it.
@@ -120,7 +121,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             has non-finite parameters.
     """
     path = Path(path)
-    raw = _load_safely(path)
+    if not path.exists():
+        raise UserError(
+            f"checkpoint {path} does not exist. Finished runs keep theirs under "
+            "runs/<name>/<stage>/checkpoints/."
+        )
+    raw = load_safely(path)
     header = raw.get(CHECKPOINT_KEY)
     state_dict = raw.get("state_dict")
     hyper_parameters = raw.get("hyper_parameters")
@@ -140,7 +146,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
                 f"{path}: parameter {key!r} is not a finite tensor. The run that wrote it "
                 "diverged, or the file was altered. Take an earlier checkpoint."
             )
-    return Checkpoint(path, CheckpointHeader.from_dict(header, path), hyper_parameters, state_dict)
+    optimizers = raw.get("optimizer_states") or [{}]
+    return Checkpoint(
+        path=path,
+        header=CheckpointHeader.from_dict(header, path),
+        hyper_parameters=hyper_parameters,
+        state_dict=state_dict,
+        optimizer=optimizers[0],
+    )
 
 
 def check_hand_over(
@@ -216,38 +229,6 @@ def check_resume(
             f"--ckpt_path {path} was trained with other hyper-parameters:\n{lines}\n"
             "Resume with the checkpoint's values, or start a new run with --run.name."
         )
-
-
-def _load_safely(path: Path) -> dict[str, Any]:
-    """``torch.load`` restricted to tensors and primitives, with its failures explained."""
-    if not path.exists():
-        raise UserError(
-            f"checkpoint {path} does not exist. Finished runs keep theirs under "
-            "runs/<name>/<stage>/checkpoints/."
-        )
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} is not a file. Give the path of a .ckpt file.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(
-            f"{path} is not a checkpoint, or is cut short ({error}). Take another file."
-        ) from error
-    if damaged is not None:
-        raise UserError(f"{path} is damaged: the checksum of {damaged!r} inside it is wrong.")
-    try:
-        raw = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} holds something other than tensors and plain values, which could run code "
-            "when loaded. pex-lightning never writes such files and does not load it."
-        ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a checkpoint: {error}") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"{path} holds a {type(raw).__name__}, not a checkpoint.")
-    return raw
 
 
 def _plain(value: object) -> object:

@@ -4,8 +4,10 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
-from pex_lightning.algorithms import PEX
+from pex_lightning.algorithms import PEX, load_algorithm
 from pex_lightning.algorithms.batch import batches
+from pex_lightning.callbacks.checkpoint import RunCheckpoint
+from pex_lightning.callbacks.evaluation import Evaluation
 from pex_lightning.errors import UserError
 from pex_lightning.handover import read_checkpoint
 
@@ -123,9 +125,6 @@ def test_pex_without_an_offline_stage_is_refused(toy: Any) -> None:
 
 
 def test_resuming_needs_the_online_checkpoint_only(toy: Any) -> None:
-    from pex_lightning.callbacks.checkpoint import RunCheckpoint
-    from pex_lightning.callbacks.evaluation import Evaluation
-
     evaluation = Evaluation(episodes=1, every=1000, seed=0, num_envs=1)
     checkpoint = RunCheckpoint(toy.folder, 5, evaluation)
     toy.fit(toy.algorithm("PEX"), 10, callbacks=[checkpoint])
@@ -143,7 +142,129 @@ def test_hand_over_to_another_environment_is_refused_when_it_is_built(toy: Any) 
         module.attach(toy.description(obs_dim=4))
 
 
-@pytest.mark.parametrize(("key", "value"), [("inv_temperature", -1.0), ("eval_epsilon", 1.5)])
+class Admission(Callback):
+    """Notes λ before training and after every chunk."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, float] = {}
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.seen[trainer.global_step] = float(pl_module.policies.admission)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        self.seen[trainer.global_step] = float(pl_module.policies.admission)
+
+
+def test_the_learner_is_admitted_linearly_and_checkpoints_say_how_far(toy: Any) -> None:
+    watch = Admission()
+    data = toy.online_data(chunk_size=4)
+    trainer = toy.fit(toy.algorithm("PEX", admission_steps=40), 10, data=data, callbacks=[watch])
+    assert watch.seen == pytest.approx({0: 0.0, 4: 0.1, 8: 0.2, 10: 0.25})
+    path = toy.folder / "online.ckpt"
+    trainer.save_checkpoint(path)
+    checkpoint = read_checkpoint(path)
+    assert float(checkpoint.state_dict["policies.admission"]) == 0.25
+    assert float(load_algorithm(checkpoint).policies.admission) == 0.25
+
+
+def test_admission_goes_on_after_a_resume_and_ends_at_one(toy: Any) -> None:
+    evaluation = Evaluation(episodes=1, every=1000, seed=0, num_envs=1)
+    checkpoint = RunCheckpoint(toy.folder, 10, evaluation)
+    toy.fit(toy.algorithm("PEX", admission_steps=20), 10, callbacks=[checkpoint])
+    watch, module = Admission(), toy.algorithm("PEX", admission_steps=20)
+    toy.fit(module, 30, resume=checkpoint.last, callbacks=[watch])
+    assert watch.seen == pytest.approx({10: 0.5, 15: 0.75, 20: 1.0, 25: 1.0, 30: 1.0})
+
+
+def test_without_admission_steps_the_choice_is_the_papers_from_the_start(toy: Any) -> None:
+    watch = Admission()
+    toy.fit(toy.algorithm("PEX"), 10, callbacks=[watch])
+    assert watch.seen == {0: 1.0, 5: 1.0, 10: 1.0}
+
+
+def test_at_the_hand_over_the_composite_policy_is_the_offline_policy(toy: Any) -> None:
+    states = torch.randn(300, 3)
+    for admission_steps, is_offline in ((1000, True), (0, False)):
+        module = attached(toy, admission_steps=admission_steps, inv_temperature=0.5)
+        mode = module.policies.frozen[0].mode(states)
+        choice = module.acting_policy().act(states)
+        assert torch.equal(choice.action, mode) == is_offline
+        assert (choice.policy_index == 0).all() == is_offline
+        assert torch.equal(module.acting_policy().evaluation_action(states), mode) == is_offline
+
+
+def test_rows_collected_before_the_first_update_are_the_offline_policys(toy: Any) -> None:
+    data = toy.online_data(start_steps=60, chunk_size=1)
+    toy.fit(toy.algorithm("PEX", admission_steps=50, inv_temperature=0.5), 50, data=data)
+    rows = data._online[:]
+    # The first chunk needs the step of its own update as well.
+    assert rows["choice_probs"][:61].tolist() == [[1.0, 0.0]] * 61
+    assert rows["policy_index"][:61].tolist() == [0] * 61
+    torch.testing.assert_close(rows["choice_probs"].sum(-1), torch.ones(110))
+    # With λ each frozen choice is only as likely as the paper's allows: P(θ|s) ≤ λ.
+    admission = torch.arange(1, 50) / 50
+    assert (rows["choice_probs"][61:, 1] > 0).all()
+    assert (rows["choice_probs"][61:, 1] <= admission + 1e-6).all()
+    assert 1 in rows["policy_index"][61:]
+
+
+class Moments(Callback):
+    """Adam's state by group, before the first update."""
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        (optimizer,) = trainer.optimizers
+        self.groups = {
+            group["name"]: [
+                {key: value.clone() for key, value in optimizer.state.get(p, {}).items()}
+                for p in group["params"]
+            ]
+            for group in optimizer.param_groups
+        }
+
+
+def test_the_critic_goes_on_with_its_moments_and_the_actor_starts_afresh(toy: Any) -> None:
+    moments = Moments()
+    toy.fit(toy.algorithm("PEX"), 5, callbacks=[moments])
+    (saved,) = torch.load(toy.offline_path, weights_only=True)["optimizer_states"]
+    for group in saved["param_groups"]:
+        found = moments.groups[group["name"]]
+        assert len(found) == len(group["params"]) > 0
+        if group["name"] == "actor":
+            assert found == [{}] * len(found)
+            continue
+        for state, index in zip(found, group["params"], strict=True):
+            expected = saved["state"][index]
+            assert set(state) == set(expected) == {"exp_avg", "exp_avg_sq", "step"}
+            assert int(state["step"]) == 20
+            assert state["exp_avg_sq"].any()
+            assert all(torch.equal(state[key], expected[key]) for key in expected)
+
+
+def test_training_leaves_the_offline_checkpoints_moments_alone(toy: Any) -> None:
+    checkpoint = read_checkpoint(toy.offline_path)
+    module = PEX(hidden_dims=[8, 8])
+    module.hand_over(checkpoint)
+    toy.fit(module, 5)
+    (saved,) = torch.load(toy.offline_path, weights_only=True)["optimizer_states"]
+    for index, state in saved["state"].items():
+        for key, value in state.items():
+            assert torch.equal(checkpoint.optimizer["state"][index][key], value), key
+
+
+def test_a_resumed_run_has_its_own_moments(toy: Any) -> None:
+    evaluation = Evaluation(episodes=1, every=1000, seed=0, num_envs=1)
+    checkpoint = RunCheckpoint(toy.folder, 10, evaluation)
+    toy.fit(toy.algorithm("PEX"), 10, callbacks=[checkpoint])
+    moments = Moments()
+    toy.fit(toy.algorithm("PEX"), 15, resume=checkpoint.last, callbacks=[moments])
+    steps = {name: {int(s["step"]) for s in group} for name, group in moments.groups.items()}
+    assert steps == {"q": {30}, "v": {30}, "actor": {10}}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("inv_temperature", -1.0), ("eval_epsilon", 1.5), ("admission_steps", -1)],
+)
 def test_its_own_settings_are_checked(key: str, value: float) -> None:
     with pytest.raises(UserError, match=rf"--model\.{key} is "):
         PEX(**{key: value})

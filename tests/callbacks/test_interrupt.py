@@ -47,7 +47,6 @@ def test_a_second_signal_ends_at_once(toy: Any) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-@pytest.mark.xfail(reason="SIGTERM is given Lightning's handler of the finished run", strict=True)
 def test_a_run_without_a_signal_gives_them_back(toy: Any) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     interrupt = GracefulInterrupt()

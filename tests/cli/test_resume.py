@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,41 @@ def test_the_replay_buffer_must_be_beside_the_checkpoint(
     alone.write_bytes((finished / "online" / "checkpoints" / "last.ckpt").read_bytes())
     args = tiny(tmp_path, f"--ckpt_path={alone}", "--trainer.max_steps=60")
     refused(command(*args), "replay", "rows-")
+
+
+@pytest.mark.slow
+def test_an_interrupt_before_the_first_update_keeps_what_was_collected(
+    command, tiny, wait_for, finished: Path, tmp_path: Path
+):
+    offline = finished / "offline" / "checkpoints" / "last.ckpt"
+    args = [*tiny(tmp_path, f"--offline.ckpt_path={offline}"), "--data.start_steps=1000000"]
+    process = command.start(*args)
+    best = tmp_path / "tiny" / "online" / "checkpoints" / "best.ckpt"
+    wait_for(best.exists, process)
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    header = read_checkpoint(_last(tmp_path, "online")).header
+    assert header.gradient_steps == 0
+    assert header.env_steps > 0
+    outcome = command(*tiny(tmp_path, "--ckpt_path=last", f"--data.start_steps={header.env_steps}"))
+    assert outcome.code == 0, outcome.err
+    assert f"Resumed with {header.env_steps:,} rows" in outcome.err
+    assert read_checkpoint(_last(tmp_path, "online")).header.env_steps == header.env_steps + 40
+
+
+@pytest.mark.slow
+def test_an_interrupt_breaks_an_evaluation_off(command, tiny, tmp_path: Path):
+    args = tiny(tmp_path, "--evaluation.episodes=5000", config="conf/iql/pointmaze.yaml")
+    process = command.start(*args)
+    metrics = tmp_path / "tiny" / "offline"
+    end = time.monotonic() + 60
+    while not metrics.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(6.0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert not (metrics / "metrics.csv").exists()

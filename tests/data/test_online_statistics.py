@@ -63,3 +63,12 @@ def test_the_number_of_episodes_survives_a_checkpoint() -> None:
     statistics.add(frames([1.0, 1.0], [1, 1], [0, 0], 0.5))
     other.load_state_dict(statistics.state_dict())
     assert other.episodes == 2
+
+
+def test_a_new_environment_drops_the_episode_under_way() -> None:
+    statistics = OnlineStatistics()
+    statistics.add(frames([1.0, 2.0, 4.0], [0, 1, 0], [0, 0, 0], 0.5))
+    statistics.new_environment()
+    statistics.add(frames([8.0], [1], [0], 0.5))
+    assert statistics.take()["episode_return"] == (3 + 8) / 2
+    assert statistics.episodes == 2

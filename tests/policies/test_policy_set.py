@@ -3,6 +3,7 @@ import torch
 
 from pex_lightning.nn.critic import Critic
 from pex_lightning.nn.gaussian import GaussianPolicy
+from pex_lightning.policies.choice import boltzmann_probs
 from pex_lightning.policies.policy_set import CompositePolicy, PolicySet, SinglePolicy
 
 LOW, HIGH = (-1.0, -0.5), (1.0, 2.0)
@@ -84,6 +85,58 @@ def test_an_act_is_one_of_the_candidates_and_says_which(monkeypatch: pytest.Monk
         assert torch.equal(choice.action[row], candidates[index, row])
     assert torch.equal(choice.choice_probs, acting.choice_probs(STATES, candidates))
     assert not choice.action.requires_grad
+
+
+def values(acting: CompositePolicy, candidates: torch.Tensor) -> torch.Tensor:
+    return torch.stack([acting.critic.q(STATES, action).amin(0) for action in candidates])
+
+
+@pytest.mark.parametrize("admission", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("frozen", [1, 2, 3])
+def test_admission_mixes_a_choice_of_the_frozen_with_one_of_all(
+    frozen: int, admission: float
+) -> None:
+    acting = composite(frozen=frozen)
+    acting.policies.admission.fill_(admission)
+    candidates = acting.policies.candidates(STATES)
+    q = values(acting, candidates)
+    every = boltzmann_probs(q, 3.0)
+    alone = torch.zeros(400, frozen + 1)
+    alone[:, :-1] = boltzmann_probs(q[:-1], 3.0)
+    probs = acting.choice_probs(STATES, candidates)
+    torch.testing.assert_close(probs, (1 - admission) * alone + admission * every)
+    torch.testing.assert_close(probs.sum(-1), torch.ones(400))
+    torch.testing.assert_close(probs[:, -1], admission * every[:, -1])
+    if admission == 1.0:
+        assert torch.equal(probs, every)
+    if admission == 0.0:
+        assert (probs[:, -1] == 0).all()
+
+
+@pytest.mark.parametrize("frozen", [1, 2])
+def test_a_learner_that_is_not_admitted_never_acts(frozen: int) -> None:
+    acting = composite(frozen=frozen, inv_temperature=0.0, eval_epsilon=0.5)
+    acting.policies.admission.fill_(0.0)
+    modes = acting.policies.modes(STATES)[:-1]
+    choice = acting.act(STATES)
+    assert set(choice.policy_index.tolist()) == set(range(frozen))
+    for action in (choice.action, acting.evaluation_action(STATES)):
+        assert (action == modes).all(-1).any(0).all()
+    acting.policies.admission.fill_(1.0)
+    for action in (acting.act(STATES).action, acting.evaluation_action(STATES)):
+        assert not (action == modes).all(-1).any(0).all()
+
+
+def test_half_admitted_half_of_the_evaluations_choices_are_among_all() -> None:
+    acting = composite(eval_epsilon=0.0)
+    modes = acting.policies.modes(STATES)
+    better = values(acting, modes).argmax(0) == 1
+    assert 40 < better.sum() < 360
+    acting.policies.admission.fill_(0.5)
+    taken = torch.stack([acting.evaluation_action(STATES) for _ in range(50)])
+    learner = (taken == modes[1]).all(-1)
+    assert not learner[:, ~better].any()
+    assert learner[:, better].float().mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_greedy_composite_takes_the_better_candidate() -> None:

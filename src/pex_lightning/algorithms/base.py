@@ -22,6 +22,7 @@ from pex_lightning.policies.policy_set import ActingPolicy
 from pex_lightning.seeding import derive_seed, global_seed
 
 ClipAlgorithm = Literal["norm", "value"]
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 class Losses(Protocol):
@@ -93,6 +94,7 @@ class Algorithm(LightningModule, ABC):
 
     def configure_model(self) -> None:
         """Build the networks once, from what the data module describes."""
+        self._check_precision()
         if hasattr(self, "critic"):
             return
         describe = getattr(self.trainer.datamodule, "describe", None)  # type: ignore[attr-defined]
@@ -142,13 +144,6 @@ class Algorithm(LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """Give this process its own random stream, or the one it was interrupted with."""
-        if isinstance(self.trainer.precision_plugin, MixedPrecision):
-            scaled = self.trainer.precision_plugin.scaler is not None
-            if scaled and self.gradient_clip_val is not None:
-                raise UserError(
-                    "--trainer.precision 16-mixed scales the gradients, which cannot be clipped "
-                    "before they are scaled back. Use bf16-mixed, or leave gradient_clip_val out."
-                )
         rank = self.global_rank
         if self._random_state is not None and rank == 0:
             _set_random_state(self._random_state)
@@ -168,6 +163,21 @@ class Algorithm(LightningModule, ABC):
         """Take the random state back; it is set when training starts."""
         self._random_state = checkpoint.get("random_state")
         self.resumed = True
+
+    def _check_precision(self) -> None:
+        precision = self.trainer.precision
+        if precision not in PRECISIONS:
+            raise UserError(
+                f"--trainer.precision is {precision}; environments speak float32, so it must be "
+                f"one of {', '.join(PRECISIONS)}."
+            )
+        plugin = self.trainer.precision_plugin
+        scaled = isinstance(plugin, MixedPrecision) and plugin.scaler is not None
+        if scaled and self.gradient_clip_val is not None:
+            raise UserError(
+                "--trainer.precision 16-mixed scales the gradients, which cannot be clipped "
+                "before they are scaled back. Use bf16-mixed, or leave gradient_clip_val out."
+            )
 
     def _clip_gradients(self, optimizer: Any, limit: float) -> None:
         """Clip over all networks together, as ``Trainer(gradient_clip_val=…)`` would."""

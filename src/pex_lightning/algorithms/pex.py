@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from tensordict import TensorDictBase
 from torch import Tensor
 
 from pex_lightning.algorithms.base import ClipAlgorithm
@@ -16,6 +19,8 @@ from pex_lightning.handover import Checkpoint, check_hand_over
 from pex_lightning.nn.gaussian import GaussianPolicy
 from pex_lightning.policies.policy_set import CompositePolicy, PolicySet
 
+_log = logging.getLogger(__name__)
+
 
 class PEX(IQL):
     """Keeps the offline policy π_β frozen and learns a new one, π_θ, beside it.
@@ -24,6 +29,13 @@ class PEX(IQL):
     P(i|s) = softmax_i(inv_temperature · min_k Q_k(s, a_i)) chooses (PEX, eq. 5). Q and V go on
     with IQL's losses from where the offline stage left them. π_θ is fitted to what the composite
     policy would do now: ã ~ composite(s), L_π with a = ã and u = min Q̄(s, ã) − V(s) (eq. 7).
+
+    A fresh π_θ proposes actions that an offline critic has never seen and often overrates, so that
+    the composite policy can fall far below π_β before online data correct it. With
+    ``admission_steps`` above 0 π_θ is admitted to the choice gradually: with probability
+    λ = min(1, step / admission_steps) all members are candidates, otherwise the frozen ones alone.
+    At the hand-over the composite policy then is π_β; π_θ first learns what π_β does, and from
+    ``admission_steps`` on the choice is the paper's. 0 is the paper from the start.
 
     Call :meth:`hand_over` with an offline checkpoint before training; resuming needs only the
     online checkpoint.
@@ -34,6 +46,7 @@ class PEX(IQL):
         inv_temperature: PEX's α, inverse temperature of the choice; 10 AntMaze, 3 MuJoCo.
         eval_epsilon: In evaluation, the probability with which π_θ's mode, and independently the
             greedy choice, is replaced by a sample.
+        admission_steps: Gradient steps over which π_θ is admitted to the choice; 0 at once.
         gamma: Discount a step.
         tau: Polyak step of the target critic.
         learning_rate: Of Adam, for all networks; it does not decay.
@@ -53,6 +66,7 @@ class PEX(IQL):
         beta: float = 3.0,
         inv_temperature: float = 3.0,
         eval_epsilon: float = 0.1,
+        admission_steps: int = 0,
         gamma: float = 0.99,
         tau: float = 0.005,
         learning_rate: float = 3e-4,
@@ -76,10 +90,12 @@ class PEX(IQL):
         in_unit = 0.0 <= eval_epsilon <= 1.0
         _check_range("inv_temperature", inv_temperature, inv_temperature >= 0.0, "0 or more")
         _check_range("eval_epsilon", eval_epsilon, in_unit, "between 0 and 1")
+        _check_range("admission_steps", admission_steps, admission_steps >= 0, "0 or more")
         # Collected from IQL's signature; this class fixes it.
         self.hparams.pop("cosine_decay")
         self.inv_temperature = inv_temperature
         self.eval_epsilon = eval_epsilon
+        self.admission_steps = admission_steps
         self._offline: Checkpoint | None = None
 
     def hand_over(self, checkpoint: Checkpoint) -> None:
@@ -96,9 +112,21 @@ class PEX(IQL):
             check_hand_over(self._offline, data, self.hparams)
         self.critic = self.new_critic(data)
         self.policies = PolicySet([self.new_policy(data)], self.new_policy(data))
+        self.policies.admission.fill_(self._admission(0))
         if self._offline is not None:
             self.critic.load_state_dict(self._offline.part("critic."))
             self.policies.frozen[0].load_state_dict(self._offline.part("policy."))
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Adam with the critic's moments of the offline stage.
+
+        An Adam that starts from nothing moves every parameter by its full learning rate at first,
+        however small its gradients are, and so shakes a critic that has converged.
+        """
+        configured = super().configure_optimizers()
+        if self._offline is not None:
+            _take_over_moments(configured["optimizer"], self._offline, ("q", "v"))
+        return configured
 
     def on_train_start(self) -> None:
         """Refuse to train a set whose frozen policy nobody has learnt."""
@@ -108,6 +136,14 @@ class PEX(IQL):
                 "finished one, an `offline` section in the configuration trains one."
             )
         super().on_train_start()
+
+    def training_step(self, chunk: TensorDictBase, batch_idx: int) -> None:
+        """One gradient step for each batch; then admit π_θ a little further."""
+        super().training_step(chunk, batch_idx)
+        self.policies.admission.fill_(self._admission(self.global_step))
+
+    def _admission(self, step: int) -> float:
+        return 1.0 if step >= self.admission_steps else step / self.admission_steps
 
     def learner(self) -> GaussianPolicy:
         """π_θ."""
@@ -126,3 +162,35 @@ class PEX(IQL):
             action = self.acting_policy().act(batch.observation).action
             target_q = self.critic.target_q(batch.observation, action).amin(0)
         return action, target_q - value
+
+
+def _take_over_moments(
+    optimizer: torch.optim.Optimizer, checkpoint: Checkpoint, groups: Sequence[str]
+) -> None:
+    """Copy Adam's state of the named groups from a checkpoint whose Adam has the same groups."""
+    saved = checkpoint.optimizer
+    if not saved:
+        _log.warning(
+            "%s was saved without its optimizer: the critic's Adam starts afresh.", checkpoint.path
+        )
+        return
+    try:
+        indices = {group["name"]: group["params"] for group in saved["param_groups"]}
+        for group in optimizer.param_groups:
+            if group["name"] not in groups:
+                continue
+            for parameter, index in zip(group["params"], indices[group["name"]], strict=True):
+                optimizer.state[parameter] = _moments(saved["state"][index], parameter)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{checkpoint.path}: the optimizer's state is damaged or was altered "
+            f"({type(error).__name__}: {error}). Take another checkpoint."
+        ) from error
+
+
+def _moments(state: Mapping[str, Tensor], parameter: Tensor) -> dict[str, Tensor]:
+    """A copy of one parameter's moments, where it lives."""
+    for key in ("exp_avg", "exp_avg_sq"):
+        if state[key].shape != parameter.shape or not torch.isfinite(state[key]).all():
+            raise ValueError(f"{key} is {list(state[key].shape)} or not finite")
+    return {key: value.to(parameter.device, copy=True) for key, value in state.items()}

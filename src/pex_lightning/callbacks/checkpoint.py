@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from pex_lightning.callbacks.evaluation import Evaluation
 from pex_lightning.data.replay_store import remove_unlisted
+from pex_lightning.errors import UserError
+from pex_lightning.serialization import load_safely
+
+_log = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
@@ -35,6 +40,7 @@ class RunCheckpoint(Checkpoint):
         self._every = every
         self._evaluation = evaluation
         self._best_score: float | None = None
+        self._best_at: int | None = None
         self._saved_at: int | None = None
         self._files: dict[str, set[str]] = {}
 
@@ -55,6 +61,8 @@ class RunCheckpoint(Checkpoint):
         for path in (self.last, self.best):
             if path.exists():
                 self._files[path.name] = _replay_files(path, rank)
+            if trainer.is_global_zero:
+                _aside(path).unlink(missing_ok=True)
         self._saved_at = trainer.global_step or None
         if trainer.global_step == 0:
             self._save_if_best(trainer)
@@ -65,7 +73,7 @@ class RunCheckpoint(Checkpoint):
         """Save what is due, after the evaluation of this step."""
         del pl_module, args, kwargs
         self._save_if_best(trainer)
-        if trainer.global_step % self._every == 0:
+        if trainer.global_step // self._every != (self._saved_at or 0) // self._every:
             self._save_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,11 +85,12 @@ class RunCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far."""
-        return {"best_score": self._best_score}
+        return {"best_score": self._best_score, "best_at": self._best_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Undo :meth:`state_dict`."""
         self._best_score = state_dict["best_score"]
+        self._best_at = state_dict["best_at"]
 
     def _save_last(self, trainer: Trainer) -> None:
         self._save(trainer, self.last)
@@ -90,12 +99,14 @@ class RunCheckpoint(Checkpoint):
     def _save_if_best(self, trainer: Trainer) -> None:
         metrics = self._evaluation.latest
         score = metrics.get("eval/score", metrics.get("eval/return"))
-        if score is None or self._evaluation.evaluated_at != trainer.global_step:
+        if self._evaluation.evaluated_at != trainer.global_step:
+            return
+        if score is None or math.isnan(score) or self._best_at == trainer.global_step:
             return
         # Of equally good ones the later, which has learnt from more.
         if self._best_score is not None and score < self._best_score:
             return
-        self._best_score = score
+        self._best_score, self._best_at = score, trainer.global_step
         self._save(trainer, self.best)
 
     def _save(self, trainer: Trainer, path: Path) -> None:
@@ -103,7 +114,7 @@ class RunCheckpoint(Checkpoint):
         replay = self._directory / "replay"
         if hasattr(data, "save_replay"):
             self._files[path.name] = data.save_replay(replay)
-        aside = path.with_name(f".{path.name}.part")
+        aside = _aside(path)
         trainer.save_checkpoint(aside)
         if trainer.is_global_zero:
             os.replace(aside, path)
@@ -113,8 +124,16 @@ class RunCheckpoint(Checkpoint):
             remove_unlisted(replay / f"rank-{trainer.global_rank}", listed)
 
 
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
 def _replay_files(path: Path, rank: int) -> set[str]:
     """Names of the replay files that an existing checkpoint of an online run needs."""
-    raw = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        raw = load_safely(path)
+    except UserError as error:
+        _log.warning("%s It is left as it is until it is written anew.", error)
+        return set()
     manifest = raw.get("OnlineData", {}).get("replay") or []
     return {segment["file"] for segment in manifest[rank]} if rank < len(manifest) else set()

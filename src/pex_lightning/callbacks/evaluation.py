@@ -65,11 +65,9 @@ class Evaluation(Callback):
         cast(OfflineData, trainer.datamodule).boundary = self._every  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Where the stage starts from; a resumed one has been evaluated there before."""
+        """Where the stage starts from."""
         if trainer.global_step == 0:
             self._evaluate(trainer, cast(Algorithm, pl_module))
-        else:
-            self.evaluated_at = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
@@ -98,12 +96,13 @@ class Evaluation(Callback):
         self._close()
 
     def state_dict(self) -> dict[str, Any]:
-        """The last metrics."""
-        return {"latest": dict(self.latest)}
+        """The last metrics, and when they were taken."""
+        return {"latest": dict(self.latest), "evaluated_at": self.evaluated_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Undo :meth:`state_dict`."""
         self.latest = dict(state_dict["latest"])
+        self.evaluated_at = state_dict["evaluated_at"]
 
     def _evaluate(self, trainer: Trainer, module: Algorithm) -> None:
         start = time.perf_counter()

@@ -24,16 +24,18 @@ class GracefulInterrupt(Callback):
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self._previous: dict[signal.Signals, Any] = {}
         self._trainer: Trainer | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals, after Lightning did; only the main thread may."""
+        """Take over the signals, after Lightning did; only the main thread may.
+
+        Lightning gives back the handlers that were there before the fit, these signals' too.
+        """
         del pl_module
         self._trainer = trainer
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._on_signal)
+                signal.signal(number, self._on_signal)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
@@ -44,23 +46,6 @@ class GracefulInterrupt(Callback):
             asked = self.received is not None
             if trainer.strategy.reduce_boolean_decision(asked, all=False):
                 trainer.should_stop = True
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
-        del trainer, pl_module, stage
-        self._restore()
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Give the signals back; Lightning calls no ``teardown`` after an error."""
-        del trainer, pl_module, exception
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame

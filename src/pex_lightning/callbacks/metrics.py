@@ -31,7 +31,7 @@ class TrainMetrics(Callback):
         del args, kwargs
         steps = trainer.global_step - self._logged_at
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if steps == 0 or trainer.global_step // every == self._logged_at // every:
+        if steps == 0 or every == 0 or trainer.global_step // every == self._logged_at // every:
             return
         now = time.perf_counter()
         diagnostics: dict[str, Any] = pl_module.diagnostics  # type: ignore[assignment]

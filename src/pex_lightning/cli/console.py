@@ -38,3 +38,5 @@ def set_up_process() -> None:
     # Of interest to those who write such code, not to those who use it.
     for category in (DeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", category)
+    # It counts chunks where we count gradient steps.
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")

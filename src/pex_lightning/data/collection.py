@@ -67,9 +67,8 @@ def frames(
     *,
     seed: int,
     device: torch.device,
-    frames_per_batch: int,
 ) -> Iterator[TensorDictBase]:
-    """Endless batches of consecutive frames ``[frames_per_batch]`` in TED layout.
+    """Endless frames, ``[1]`` each, in TED layout.
 
     The actor's parameters are read in place, so that an update is in effect at the next frame.
     The environment is the iterator's own and starts with a fresh episode.
@@ -80,7 +79,6 @@ def frames(
         env_kwargs: Its arguments.
         seed: Seed of the environment; the actor draws from torch's global generator.
         device: Where the actor's parameters are.
-        frames_per_batch: Frames in a batch.
     """
     env = GymWrapper(make_env(env_id, env_kwargs))
     env.set_seed(seed % 2**31)
@@ -89,15 +87,13 @@ def frames(
         collector = Collector(
             env,
             ActorModule(actor, device),
-            frames_per_batch=frames_per_batch,
+            frames_per_batch=1,
             total_frames=-1,
             track_traj_ids=False,
             trust_policy=True,
             auto_register_policy_transforms=False,
         )
     try:
-        for batch in collector:
-            # The collector writes the next batch into the same memory.
-            yield batch.clone()
+        yield from collector
     finally:
         collector.shutdown()

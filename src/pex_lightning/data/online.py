@@ -23,6 +23,7 @@ from pex_lightning.seeding import derive_seed, global_seed
 
 _log = logging.getLogger(__name__)
 
+MOST_FRAMES_AT_ONCE = 100
 STORED_KEYS = ("observation", "action", "next", "policy_index", "choice_probs")
 
 
@@ -70,6 +71,7 @@ class OnlineData(OfflineData):
         self._online: ReplayBuffer = online_buffer(buffer_size)
         self._frames: Iterator[TensorDictBase] | None = None
         self._collected = 0
+        self._first = 0
         self._stored = 0
         self._store_folder: Path | None = None
         self._segments: list[Segment] = []
@@ -97,8 +99,8 @@ class OnlineData(OfflineData):
             self.env_kwargs,
             seed=derive_seed("env", global_seed(), trainer.global_rank, self._collected),
             device=module.device,
-            frames_per_batch=max(1, int(self.chunk_size / self.updates_per_step)),
         )
+        self.statistics.new_environment()
         return ChunkLoader(self._chunk_or_stop, trainer, self.chunk_size, self.boundary)
 
     def teardown(self, stage: str) -> None:
@@ -114,12 +116,12 @@ class OnlineData(OfflineData):
         Returns the names of the files that this process's buffer now consists of.
         """
         folder = folder / f"rank-{self._bounded_trainer().global_rank}"
-        oldest = max(0, self._collected - self.buffer_size)
+        oldest = self._collected - len(self._online)
         if folder != self._store_folder:
             self._segments, self._stored, self._store_folder = [], oldest, folder
         start = max(self._stored, oldest)
         if start < self._collected:
-            rows = self._online[torch.arange(start, self._collected) % self.buffer_size]
+            rows = self._online[self._places(start, self._collected)]
             self._segments.append(write_segment(folder, rows, start))
             self._stored = self._collected
         self._segments = [segment for segment in self._segments if segment.stop > oldest]
@@ -159,11 +161,10 @@ class OnlineData(OfflineData):
         segments = [Segment.from_dict(raw) for raw in manifest[trainer.global_rank]]
         rows = read_segments(folder, segments)
         collected = int(state_dict["collected"])
+        self._online = online_buffer(self.buffer_size)
         if rows is not None:
-            kept = rows[-min(self.buffer_size, collected) :]
-            # Row r lives at r modulo the capacity, as if it had been written there.
-            self._online.writer._cursor = (collected - len(kept)) % self.buffer_size
-            self._online.extend(kept)
+            self._online.extend(rows[-self.buffer_size :])
+        self._first = collected - len(self._online)
         self._collected = self._stored = collected
         self._store_folder, self._segments, self._manifest = folder, segments, manifest
         self.statistics.load_state_dict(state_dict["statistics"])
@@ -171,6 +172,10 @@ class OnlineData(OfflineData):
             f"Resumed with {len(self._online):,} rows in the replay buffer; the interrupted "
             "episode is dropped and a new one starts."
         )
+
+    def _places(self, start: int, stop: int) -> torch.Tensor:
+        """Where rows ``start`` to ``stop`` of everything collected lie in the buffer."""
+        return (torch.arange(start, stop) - self._first) % self.buffer_size
 
     def _chunk_or_stop(self, step: int, updates: int) -> TensorDictBase | None:
         if not self._collect_until(self._steps_needed(step + updates)):
@@ -203,11 +208,13 @@ class OnlineData(OfflineData):
         while self._collected < needed:
             if trainer.should_stop and self._world_size == 1:
                 return False
-            batch = next(self._frames)
+            # Not more than the buffer holds: a batch must not write the same place twice.
+            count = min(needed - self._collected, self.buffer_size, MOST_FRAMES_AT_ONCE)
+            batch: TensorDictBase = torch.cat([next(self._frames) for _ in range(count)])
             self.statistics.add(batch)
             batch.set(reward_key, self._description.reward(batch.get(reward_key)))
             self._online.extend(batch.select(*STORED_KEYS))
-            self._collected += batch.shape[0]
+            self._collected += count
         return True
 
     @property

@@ -40,6 +40,10 @@ class OnlineStatistics:
                 self.episodes += 1
                 self._return = 0.0
 
+    def new_environment(self) -> None:
+        """Forget the episode under way: a fresh environment starts another."""
+        self._return = 0.0
+
     def take(self) -> dict[str, float]:
         """Means since the last call, by name; empty if nothing was collected.
 

@@ -9,7 +9,6 @@ any of them can be resumed from.
 from __future__ import annotations
 
 import os
-import pickle
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 
 from pex_lightning.errors import UserError
+from pex_lightning.serialization import load_safely
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def write_segment(folder: Path, rows: TensorDictBase, start: int) -> Segment:
     # A run resumed from an older checkpoint writes the same rows again, and must not replace
     # those that a newer checkpoint still lists.
     name = f"rows-{start:09d}-{stop:09d}-{secrets.token_hex(4)}.pt"
-    columns = {"/".join(_path(key)): value.contiguous() for key, value in _leaves(rows)}
+    columns = {"/".join(_path(key)): value.clone() for key, value in _leaves(rows)}
     aside = folder / f".{name}.part"
     torch.save(columns, aside)
     os.replace(aside, folder / name)
@@ -77,20 +77,20 @@ def remove_unlisted(folder: Path, listed: Iterable[str]) -> None:
 
 def _read_segment(path: Path, segment: Segment) -> TensorDict:
     rows = segment.stop - segment.start
-    try:
-        columns = torch.load(path, map_location="cpu", weights_only=True)
-        return TensorDict(
-            {tuple(key.split("/")): value for key, value in columns.items()}, batch_size=[rows]
-        )
-    except FileNotFoundError as error:
+    if not path.exists():
         raise UserError(
             f"the checkpoint needs {path}, a part of the replay buffer, which is not there. Keep "
             "a checkpoint together with the `replay` folder beside it."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, AttributeError, pickle.UnpicklingError) as error:
+        )
+    columns = load_safely(path)
+    try:
+        return TensorDict(
+            {tuple(key.split("/")): value for key, value in columns.items()}, batch_size=[rows]
+        )
+    except (RuntimeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{path}, a part of the replay buffer, is damaged: {error}. Resume from another "
-            "checkpoint."
+            f"{path}, a part of the replay buffer, does not hold {rows} rows ({error}). Resume "
+            "from another checkpoint."
         ) from error
 
 

@@ -29,8 +29,9 @@ _STOP_SECONDS = 5.0
 class EnvPool:
     """Environments 0 … num_envs − 1 in `num_workers` processes, or in this one.
 
-    Workers ignore Ctrl-C, which is this process's to handle, and end when this process does, even
-    if it is killed. `close` is called when the pool is no longer used and at interpreter exit.
+    Workers ignore Ctrl-C and SIGTERM, which are this process's to handle, and end when this
+    process does, even if it is killed. `close` is called when the pool is no longer used and at
+    interpreter exit.
 
     Args:
         factory: Makes one environment.
@@ -177,7 +178,9 @@ def _stop(workers: list[_Worker], owner: int) -> None:
 
 def _serve(pipe: Connection, factory: EnvFactory, rows: np.ndarray, parent: int) -> None:
     """Run an `EnvGroup` until told to stop or the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A signal to the whole process group is the parent's to answer.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     group: EnvGroup | None = None
     try:
         group = EnvGroup(factory, rows)

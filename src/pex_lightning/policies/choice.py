@@ -25,7 +25,6 @@ def draw(probs: Tensor) -> Tensor:
     Inverse-CDF sampling: unlike ``torch.multinomial`` it needs no check of its input on the host.
     """
     cumulative = probs.cumsum(-1)
-    uniform = torch.rand(probs.shape[:-1], device=probs.device, dtype=probs.dtype)
-    index = (cumulative < uniform.unsqueeze(-1)).sum(-1)
-    # Rounding can leave the last cumulative sum a little below one.
-    return index.clamp_(max=probs.shape[-1] - 1)
+    uniform = torch.rand((*probs.shape[:-1], 1), device=probs.device, dtype=probs.dtype)
+    # Rounding can leave the sum a little below one: scaled by it, no draw lies beyond.
+    return (cumulative < uniform * cumulative[..., -1:]).sum(-1)

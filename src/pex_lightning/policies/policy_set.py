@@ -38,13 +38,20 @@ class PolicySet(nn.Module):
     Args:
         frozen: Policies that never change; their parameters stop requiring gradients.
         learner: The policy that learns.
+
+    Attributes:
+        admission: How far the learner takes part in the choice, 0 (not at all) to 1 (as the
+            paper has it); a buffer, so that a checkpoint says it.
     """
+
+    admission: Tensor
 
     def __init__(self, frozen: Iterable[GaussianPolicy], learner: GaussianPolicy) -> None:
         super().__init__()
         self.frozen = nn.ModuleList(frozen)
         self.frozen.requires_grad_(False)
         self.learner = learner
+        self.register_buffer("admission", torch.ones(()))
 
     def __len__(self) -> int:
         """Number of members."""
@@ -69,7 +76,9 @@ class CompositePolicy:
     """The policy that acts: every member proposes, and the critic's values choose.
 
     P(i|s) = softmax_i(inv_temperature · min_k Q_k(s, a_i)) with the online critic (PEX, eq. 5).
-    It holds references, no copies: what the optimiser changes is in effect at once.
+    While the learner's ``admission`` λ is below 1, a choice among all members is made with
+    probability λ and one among the frozen members alone otherwise. It holds references, no
+    copies: what the optimiser changes is in effect at once.
 
     Args:
         policies: The set Π.
@@ -106,16 +115,27 @@ class CompositePolicy:
         explore = torch.rand(batch, 1, device=device) < self.eval_epsilon
         sampled = self.policies.learner.perturb(candidates[-1])
         candidates[-1] = torch.where(explore, sampled, candidates[-1])
-        probs = self.choice_probs(observation, candidates)
+        frozen, every = self._probs(observation, candidates)
+        admitted = torch.rand(batch, device=device) < self.policies.admission
+        greedy = torch.where(admitted, every.argmax(-1), frozen.argmax(-1))
         explore = torch.rand(batch, device=device) < self.eval_epsilon
-        return _take(candidates, torch.where(explore, draw(probs), probs.argmax(-1)))
+        sampled_index = draw(torch.lerp(frozen, every, self.policies.admission))
+        return _take(candidates, torch.where(explore, sampled_index, greedy))
 
     def choice_probs(self, observation: Tensor, candidates: Tensor) -> Tensor:
         """P(i|s) for candidates ``[M, B, action_dim]``; returns ``[B, M]``."""
+        frozen, every = self._probs(observation, candidates)
+        return torch.lerp(frozen, every, self.policies.admission)
+
+    def _probs(self, observation: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """P(i|s) among the frozen members alone, and among all: ``[B, M]`` each."""
         members, batch, _ = candidates.shape
         states = observation.expand(members, *observation.shape).reshape(members * batch, -1)
         q = self.critic.q(states, candidates.reshape(members * batch, -1)).amin(0)
-        return boltzmann_probs(q.view(members, batch), self.inv_temperature)
+        q = q.view(members, batch)
+        frozen = boltzmann_probs(q[:-1], self.inv_temperature)
+        every = boltzmann_probs(q, self.inv_temperature)
+        return torch.nn.functional.pad(frozen, (0, 1)), every
 
 
 class SinglePolicy:

@@ -1,0 +1,44 @@
+"""What must hold where there is a GPU; skipped where there is none."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from pex_lightning.algorithms import ALGORITHMS, load_algorithm
+from pex_lightning.algorithms.batch import batches
+from pex_lightning.handover import read_checkpoint
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.parametrize("name", list(ALGORITHMS)),
+]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_trains_on_the_gpu_and_is_read_back_on_the_cpu(
+    name: str, precision: str, toy: Any, tmp_path: Any
+) -> None:
+    module = toy.algorithm(name)
+    trainer = toy.trainer(20, accelerator="gpu", devices=1, precision=precision)
+    trainer.fit(module, datamodule=toy.data_for(module))
+    assert trainer.global_step == 20
+    assert all(p.is_cuda and torch.isfinite(p).all() for p in module.parameters())
+    trainer.save_checkpoint(tmp_path / "gpu.ckpt")
+    again = load_algorithm(read_checkpoint(tmp_path / "gpu.ckpt"))
+    state = again.state_dict()
+    assert all(torch.equal(state[k], v.cpu()) for k, v in module.state_dict().items())
+
+
+def test_a_step_on_the_gpu_is_the_step_on_the_cpu(name: str, toy: Any) -> None:
+    losses = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        module = toy.algorithm(name)
+        module.attach(toy.description())
+        (batch,) = batches(toy.chunk())
+        module.to(device)
+        terms = module.losses(type(batch)(*(column.to(device) for column in batch)))
+        losses.append(torch.stack([terms.q.loss, terms.value.loss]).detach().cpu())
+    assert torch.allclose(losses[0], losses[1], rtol=1e-4)
