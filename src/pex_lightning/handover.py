@@ -17,6 +17,8 @@ from pex_lightning.version import __version__
 
 CHECKPOINT_KEY = "pex_lightning"
 CHECKPOINT_FORMAT = 1
+HANDED_OVER = ("hidden_dims", "num_q", "gamma")
+"""Hyper-parameters that a critic carries with it."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Checkpoint:
         hyper_parameters: The constructor arguments of its LightningModule.
         state_dict: Its parameters and buffers.
         optimizer: State of its Adam as ``torch.optim`` writes it; empty if there is none.
+        resumable: Whether it holds all that training needs to go on.
     """
 
     path: Path
@@ -93,6 +96,7 @@ class Checkpoint:
     hyper_parameters: Mapping[str, Any]
     state_dict: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
+    resumable: bool
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The entries of the state dict under ``prefix``, without it.
@@ -153,6 +157,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         hyper_parameters=hyper_parameters,
         state_dict=state_dict,
         optimizer=optimizers[0],
+        resumable=all(raw.get(key) for key in ("optimizer_states", "lr_schedulers", "loops")),
     )
 
 
@@ -185,7 +190,7 @@ def check_hand_over(
         ("upper action bounds", found.data.env.action_high, data.env.action_high),
         ("reward transform", found.data.reward, data.reward),
     ]
-    for key in ("hidden_dims", "num_q", "gamma"):
+    for key in HANDED_OVER:
         theirs, ours = checkpoint.hyper_parameters.get(key), hyper_parameters.get(key)
         pairs.append((f"model.{key}", _plain(theirs), _plain(ours)))
     differing = [
@@ -216,6 +221,11 @@ def check_resume(
             f"stage trains {algorithm}. Give a checkpoint of {algorithm}, or to start from an "
             "offline checkpoint use --offline.ckpt_path."
         )
+    if not checkpoint.resumable:
+        raise UserError(
+            f"--ckpt_path {path} holds a policy, but not the state of its training: it was saved "
+            "without it, or was altered. Resume from last.ckpt or best.ckpt of a run."
+        )
     theirs, ours = dict(checkpoint.hyper_parameters), dict(hyper_parameters)
     differing = [
         f"  model.{key}: {theirs.get(key, 'absent')} in the checkpoint, "
@@ -228,6 +238,30 @@ def check_resume(
         raise UserError(
             f"--ckpt_path {path} was trained with other hyper-parameters:\n{lines}\n"
             "Resume with the checkpoint's values, or start a new run with --run.name."
+        )
+
+
+def check_same_data(checkpoint: Checkpoint, data: DataDescription) -> None:
+    """Check that a run goes on with the data that it began with.
+
+    Raises:
+        UserError: The environment, the dataset or the reward transform is another.
+    """
+    theirs, ours = checkpoint.header.data, data
+    differing = [
+        f"  {name}: {found} in the checkpoint, {given} in this run"
+        for name, found, given in (
+            ("data.env", theirs.env, ours.env),
+            ("dataset's fingerprint", theirs.fingerprint, ours.fingerprint),
+            ("reward transform", theirs.reward, ours.reward),
+        )
+        if found != given
+    ]
+    if differing:
+        lines = "\n".join(differing)
+        raise UserError(
+            f"--ckpt_path {checkpoint.path} was trained on other data:\n{lines}\n"
+            "Resume with the same data, or start a new run with --run.name."
         )
 
 

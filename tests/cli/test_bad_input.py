@@ -211,3 +211,65 @@ def test_a_checkpoint_that_is_not_ours_or_cut_short_is_refused(
 
 def test_an_unknown_command_is_refused(command, refused):
     refused(command("fitt"), "fitt", "fit")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--trainer.accelerator=gpu"], ["--trainer"]),
+        (["--trainer.strategy=nonsense"], ["--trainer", "nonsense"]),
+        (["--trainer.strategy=ddp_spawn"], ["ddp_spawn", "Use ddp"]),
+        (["--trainer.precision=64-true"], ["64-true", "bf16-mixed"]),
+        (["--trainer.enable_checkpointing=false"], ["enable_checkpointing"]),
+        (["--trainer.accumulate_grad_batches=2"], ["accumulate_grad_batches"]),
+        (["--offline.model.gamma=0.9"], ["--offline.model.gamma", "0.9", "0.99"]),
+        (["--model=IQL"], ["--model IQL", "--offline"]),
+        (["--offline.ckpt_path=no.ckpt"], ["no.ckpt", "exist"]),
+        (["--offline.model=null"], ["--offline.ckpt_path"]),
+        (["--seed_everything=-1"], ["--seed_everything"]),
+    ],
+)
+def test_what_would_end_a_later_stage_is_refused_before_the_first(
+    command, tiny, refused, tmp_path: Path, flags, words
+):
+    refused(command(*tiny(tmp_path / "runs", *flags)), *words)
+
+
+def test_an_offline_checkpoint_needs_a_stage_that_takes_it(
+    command, tiny, refused, finished: Path, tmp_path: Path
+):
+    offline = finished / "offline" / "checkpoints" / "last.ckpt"
+    args = tiny(
+        tmp_path / "runs", f"--offline.ckpt_path={offline}", config="conf/iql/pointmaze.yaml"
+    )
+    refused(command(*args), "IQL", "--offline.ckpt_path")
+
+
+def test_other_data_are_refused_on_resume(command, tiny, refused, finished: Path, tmp_path: Path):
+    last = finished / "online" / "checkpoints" / "last.ckpt"
+    for flag, word in (
+        ("--data.reward_transform=identity", "reward transform"),
+        ("--data.dataset_seed=3", "fingerprint"),
+    ):
+        args = tiny(tmp_path / "runs", f"--ckpt_path={last}", "--trainer.max_steps=60", flag)
+        refused(command(*args), word)
+
+
+def test_a_checkpoint_without_its_training_state_is_not_resumed(
+    command, tiny, refused, finished: Path, tmp_path: Path
+):
+    raw = torch.load(finished / "offline" / "checkpoints" / "last.ckpt", weights_only=True)
+    del raw["optimizer_states"]
+    torch.save(raw, tmp_path / "policy.ckpt")
+    args = tiny(
+        tmp_path / "runs",
+        f"--ckpt_path={tmp_path / 'policy.ckpt'}",
+        "--trainer.max_steps=60",
+        config="conf/iql/pointmaze.yaml",
+    )
+    refused(command(*args), "policy.ckpt", "state of its training")
+
+
+def test_a_device_that_is_not_there_is_refused(command, refused, finished: Path):
+    last = finished / "offline" / "checkpoints" / "last.ckpt"
+    refused(command("test", "--ckpt_path", str(last), "--device=nonsense"), "--device nonsense")

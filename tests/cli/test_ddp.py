@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,42 @@ def test_a_distributed_run_resumes_with_the_same_number_of_processes(
     assert process.returncode == 0, err
     header = read_checkpoint(tmp_path / "tiny" / "online" / "checkpoints" / "last.ckpt").header
     assert (header.gradient_steps, header.env_steps) == (60, 110)
+
+
+@pytest.mark.slow
+def test_a_signal_that_reaches_one_process_stops_them_all(command, tiny, wait_for, tmp_path: Path):
+    process = command.start(
+        *tiny(
+            tmp_path,
+            "--offline.max_steps=100000",
+            "--evaluation.every=100000",
+            "--trainer.devices=2",
+            "--trainer.strategy=ddp",
+            "--trainer.accelerator=cpu",
+        )
+    )
+    metrics = tmp_path / "tiny" / "offline" / "metrics.csv"
+    wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 2, process)
+    os.kill(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert "--ckpt_path last" in err
+    last = tmp_path / "tiny" / "offline" / "checkpoints" / "last.ckpt"
+    assert read_checkpoint(last).header.gradient_steps > 0
+    assert not (tmp_path / "tiny" / "online").exists()
+
+
+@pytest.mark.slow
+def test_fast_dev_run_works_on_two_processes(command, tiny, tmp_path: Path):
+    process = command.start(
+        *tiny(
+            tmp_path,
+            "--trainer.fast_dev_run=true",
+            "--trainer.devices=2",
+            "--trainer.strategy=ddp",
+            "--trainer.accelerator=cpu",
+        )
+    )
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert not (tmp_path / "tiny").exists()

@@ -157,3 +157,40 @@ def test_the_terminal_is_free_of_adverts_and_warnings(command, tiny, tmp_path: P
     assert "π_β=" in err
     assert "score=" in err
     assert "Finished" in err
+
+
+def test_overwriting_deletes_nothing_before_all_is_checked(command, tiny, refused, tmp_path: Path):
+    iql = tiny(tmp_path, "--trainer.max_steps=10", config="conf/iql/pointmaze.yaml")
+    assert command(*iql).code == 0
+    last = tmp_path / "tiny" / "offline" / "checkpoints" / "last.ckpt"
+    refused(command(*iql, "--run.overwrite=true", "--data.dataset=nope"), "nope")
+    online = tiny(tmp_path, "--run.overwrite=true", f"--offline.ckpt_path={last}")
+    refused(command(*online), "--run.overwrite would delete", "--offline.ckpt_path")
+    assert last.exists()
+
+
+def test_resuming_from_a_file_does_not_replace_another_run(
+    command, tiny, refused, finished: Path, tmp_path: Path
+):
+    assert command(*tiny(tmp_path, config="conf/iql/pointmaze.yaml")).code == 0
+    last = tmp_path / "tiny" / "offline" / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    other = finished / "offline" / "checkpoints" / "last.ckpt"
+    args = tiny(
+        tmp_path,
+        f"--ckpt_path={other}",
+        "--trainer.max_steps=60",
+        config="conf/iql/pointmaze.yaml",
+    )
+    refused(command(*args), "already holds a run")
+    assert last.read_bytes() == before
+
+
+def test_a_stage_that_a_limit_cuts_short_does_not_pass_for_finished(
+    command, tiny, refused, tmp_path: Path
+):
+    refused(command(*tiny(tmp_path, "--offline.trainer.max_epochs=0")), "offline stage ended at 0")
+    iql = tiny(
+        tmp_path, "--trainer.max_epochs=0", "--run.name=none", config="conf/iql/pointmaze.yaml"
+    )
+    refused(command(*iql), "ended at 0 of 40", "max_epochs")

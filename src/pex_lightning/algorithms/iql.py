@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pex_lightning.algorithms.base import Algorithm, ClipAlgorithm
 from pex_lightning.algorithms.batch import Batch
+from pex_lightning.algorithms.checks import check_range
 from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import UserError
 from pex_lightning.losses.iql import (
@@ -99,15 +100,15 @@ class IQL(Algorithm):
             gradient_clip_algorithm=gradient_clip_algorithm,
         )
         hidden_dims = [int(size) for size in hidden_dims]
-        _check_range("expectile", expectile, 0.0 < expectile < 1.0, "between 0 and 1")
-        _check_range("beta", beta, beta >= 0.0, "0 or more")
-        _check_range("gamma", gamma, 0.0 <= gamma <= 1.0, "between 0 and 1")
-        _check_range("tau", tau, 0.0 < tau <= 1.0, "above 0 and at most 1")
-        _check_range("learning_rate", learning_rate, learning_rate > 0.0, "above 0")
-        _check_range("num_q", num_q, num_q >= 1, "at least 1")
-        _check_range("hidden_dims", hidden_dims, all(h > 0 for h in hidden_dims), "all above 0")
+        check_range("expectile", expectile, 0.0 < expectile < 1.0, "between 0 and 1")
+        check_range("beta", beta, beta >= 0.0, "0 or more")
+        check_range("gamma", gamma, 0.0 <= gamma <= 1.0, "between 0 and 1")
+        check_range("tau", tau, 0.0 < tau <= 1.0, "above 0 and at most 1")
+        check_range("learning_rate", learning_rate, learning_rate > 0.0, "above 0")
+        check_range("num_q", num_q, num_q >= 1, "at least 1")
+        check_range("hidden_dims", hidden_dims, all(h > 0 for h in hidden_dims), "all above 0")
         clip_ok = gradient_clip_val is None or gradient_clip_val > 0.0
-        _check_range("gradient_clip_val", gradient_clip_val, clip_ok, "above 0")
+        check_range("gradient_clip_val", gradient_clip_val, clip_ok, "above 0")
         self.save_hyperparameters()
         self.hparams["hidden_dims"] = hidden_dims
         self.expectile = expectile
@@ -178,8 +179,3 @@ class IQL(Algorithm):
         """Actions ``[B, action_dim]`` to imitate and their advantages ``[B]``: the batch's own."""
         del value
         return batch.action, advantage
-
-
-def _check_range(name: str, value: object, fits: bool, expected: str) -> None:
-    if not fits:
-        raise UserError(f"--model.{name} is {value}; it must be {expected}.")

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pex_lightning.algorithms.base import ClipAlgorithm
 from pex_lightning.algorithms.batch import Batch
-from pex_lightning.algorithms.iql import IQL, _check_range
+from pex_lightning.algorithms.checks import check_range
+from pex_lightning.algorithms.iql import IQL
 from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import UserError
 from pex_lightning.handover import Checkpoint, check_hand_over
@@ -88,9 +89,9 @@ class PEX(IQL):
             gradient_clip_algorithm=gradient_clip_algorithm,
         )
         in_unit = 0.0 <= eval_epsilon <= 1.0
-        _check_range("inv_temperature", inv_temperature, inv_temperature >= 0.0, "0 or more")
-        _check_range("eval_epsilon", eval_epsilon, in_unit, "between 0 and 1")
-        _check_range("admission_steps", admission_steps, admission_steps >= 0, "0 or more")
+        check_range("inv_temperature", inv_temperature, inv_temperature >= 0.0, "0 or more")
+        check_range("eval_epsilon", eval_epsilon, in_unit, "between 0 and 1")
+        check_range("admission_steps", admission_steps, admission_steps >= 0, "0 or more")
         # Collected from IQL's signature; this class fixes it.
         self.hparams.pop("cosine_decay")
         self.inv_temperature = inv_temperature
@@ -122,20 +123,21 @@ class PEX(IQL):
 
         An Adam that starts from nothing moves every parameter by its full learning rate at first,
         however small its gradients are, and so shakes a critic that has converged.
+
+        Raises:
+            UserError: There was neither a hand-over nor a checkpoint to resume from, or the
+                offline checkpoint's moments are damaged.
         """
+        if self._offline is None and not self.resumed:
+            raise UserError(
+                "PEX needs an offline stage to start from: --offline.ckpt_path FILE takes a "
+                "finished one, an `offline` section in the configuration trains one; from Python, "
+                "call hand_over() first."
+            )
         configured = super().configure_optimizers()
         if self._offline is not None:
             _take_over_moments(configured["optimizer"], self._offline, ("q", "v"))
         return configured
-
-    def on_train_start(self) -> None:
-        """Refuse to train a set whose frozen policy nobody has learnt."""
-        if self._offline is None and not self.resumed:
-            raise UserError(
-                "PEX needs an offline stage to start from: --offline.ckpt_path FILE takes a "
-                "finished one, an `offline` section in the configuration trains one."
-            )
-        super().on_train_start()
 
     def training_step(self, chunk: TensorDictBase, batch_idx: int) -> None:
         """One gradient step for each batch; then admit π_θ a little further."""

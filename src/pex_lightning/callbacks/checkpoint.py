@@ -64,8 +64,10 @@ class RunCheckpoint(Checkpoint):
             if trainer.is_global_zero:
                 _aside(path).unlink(missing_ok=True)
         self._saved_at = trainer.global_step or None
-        if trainer.global_step == 0:
-            self._save_if_best(trainer)
+        if not self.best.exists():
+            # A new run, or one that goes on in another folder.
+            self._best_score = self._best_at = None
+        self._save_if_best(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any

@@ -40,6 +40,7 @@ class Evaluation(Callback):
     Attributes:
         latest: The metrics of the last evaluation, by name; empty before the first.
         evaluated_at: The gradient step of the last evaluation.
+        seconds: Time spent in evaluations so far.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Evaluation(Callback):
         self._interrupt = interrupt
         self._evaluator: Evaluator | None = None
         self.evaluated_at: int | None = None
+        self.seconds = 0.0
         self.latest: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -121,6 +123,7 @@ class Evaluation(Callback):
         tensors = {name: torch.tensor(value) for name, value in metrics.items()}
         trainer.callback_metrics.update(tensors)
         seconds = time.perf_counter() - start
+        self.seconds += seconds
         _log.info(_summary(result, metrics, trainer.global_step, env_steps, seconds))
 
     def _close(self) -> None:

@@ -8,6 +8,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 _log = logging.getLogger(__name__)
@@ -40,11 +41,13 @@ class GracefulInterrupt(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Processes of one run stop at the same step."""
-        del pl_module, args, kwargs
+        """Processes of one run stop at the same step, whichever the signal reached."""
+        del args, kwargs
         if trainer.world_size > 1:
-            asked = self.received is not None
-            if trainer.strategy.reduce_boolean_decision(asked, all=False):
+            asked = torch.tensor(int(self.received or 0), device=pl_module.device)
+            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+            if asked:
+                self.received = signal.Signals(int(asked))
                 trainer.should_stop = True
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

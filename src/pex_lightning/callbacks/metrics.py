@@ -7,22 +7,28 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from pex_lightning.callbacks.evaluation import Evaluation
+
 
 class TrainMetrics(Callback):
     """Logs ``train/*`` every ``trainer.log_every_n_steps`` gradient steps.
 
     The learner's diagnostics of its last update, the collector's statistics since the last
-    report, and ``train/updates_per_second`` since the last report.
+    report, and ``train/updates_per_second`` since the last report, evaluations left out.
+
+    Args:
+        evaluation: Knows how long evaluations took.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, evaluation: Evaluation | None = None) -> None:
+        self._evaluation = evaluation
         self._logged_at = 0
         self._since = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting."""
         del pl_module
-        self._logged_at, self._since = trainer.global_step, time.perf_counter()
+        self._logged_at, self._since = trainer.global_step, self._training_time()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
@@ -33,7 +39,7 @@ class TrainMetrics(Callback):
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if steps == 0 or every == 0 or trainer.global_step // every == self._logged_at // every:
             return
-        now = time.perf_counter()
+        now = self._training_time()
         diagnostics: dict[str, Any] = pl_module.diagnostics  # type: ignore[assignment]
         metrics = {f"train/{name}": float(value) for name, value in diagnostics.items()}
         metrics["train/updates_per_second"] = steps / (now - self._since)
@@ -45,3 +51,8 @@ class TrainMetrics(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics, trainer.global_step)
         self._logged_at, self._since = trainer.global_step, now
+
+    def _training_time(self) -> float:
+        """Seconds on a clock that stands still during evaluations."""
+        spent = 0.0 if self._evaluation is None else self._evaluation.seconds
+        return time.perf_counter() - spent

@@ -37,8 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(command, argv[1:])
     except UserError as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            sys.stderr.write(f"error: {error}\n")
+        rank = os.environ.get("LOCAL_RANK", "0")
+        sys.stderr.write(f"error: {error}\n" if rank == "0" else f"process {rank}: {error}\n")
         return 2
     except KeyboardInterrupt:
         return 130

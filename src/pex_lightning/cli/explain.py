@@ -43,6 +43,8 @@ def explain(error: Exception, args: Sequence[str]) -> str:
             return _unknown_key(key, args)
     if match := _OUR_MESSAGE.search(text):
         return match["text"]
+    if "numpy accepts" in text:
+        return f"--seed_everything: {text}"
     if match := _WRONG_VALUE.search(text):
         kind = re.sub(r"<class '([^']+)'>", r"\1", match["type"])
         kind = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", kind)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from signal import Signals
 from typing import Any
 
 from pex_lightning.algorithms import PEX, Algorithm
 from pex_lightning.cli.parser import FitCLI, parse_fit
 from pex_lightning.cli.settings import RunSettings
-from pex_lightning.cli.stage import Stage, StageName, refuse_to_overwrite
+from pex_lightning.cli.stage import Stage, StageEnd, StageName
 from pex_lightning.data.online import OnlineData
 from pex_lightning.errors import UserError
 from pex_lightning.handover import (
+    HANDED_OVER,
     Checkpoint,
     check_hand_over,
+    check_same_data,
     read_checkpoint,
 )
 
 _log = logging.getLogger(__name__)
+
+_SCRATCH = "PEX_LIGHTNING_SCRATCH"
 
 
 def fit(argv: list[str]) -> int:
@@ -33,9 +39,24 @@ def fit(argv: list[str]) -> int:
     """
     cli = parse_fit(argv)
     if cli.setting("trainer.fast_dev_run"):
-        with tempfile.TemporaryDirectory(prefix="pex-lightning-") as scratch:
-            return _Run(cli, root=scratch).fit()
+        with _scratch() as root:
+            return _Run(cli, root=root).fit()
     return _Run(cli).fit()
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder that is gone afterwards, one for all processes of a run."""
+    inherited = os.environ.get(_SCRATCH)
+    if inherited is not None:
+        yield inherited
+        return
+    with tempfile.TemporaryDirectory(prefix="pex-lightning-") as folder:
+        os.environ[_SCRATCH] = folder
+        try:
+            yield folder
+        finally:
+            del os.environ[_SCRATCH]
 
 
 class _Run:
@@ -49,56 +70,71 @@ class _Run:
         self._offline_ckpt_path: str | None = cli.setting("offline.ckpt_path")
         self._main = self._stage(cli, cli.model, _arguments(cli, "trainer"))
         self._offline = self._offline_stage(cli)
+        self._check_stages()
 
     def fit(self) -> int:
         resumed, checkpoint = self._resume()
-        if checkpoint is None:
-            refuse_to_overwrite(self._settings.directory, self._settings.overwrite)
-        elif resumed is self._main and self._finished(checkpoint):
-            return 0
+        self._refuse_to_overwrite(resumed, checkpoint)
         # Before anything is written, and before other processes start.
         self._main.data.prepare_data()
         self._main.data.setup()
+        if checkpoint is not None:
+            check_same_data(checkpoint, self._main.data.describe())
+        if resumed is self._main and checkpoint is not None and self._finished(checkpoint):
+            return 0
+        given = self._given_offline_checkpoint()
+        if checkpoint is None:
+            self._make_room()
         if isinstance(self._main.module, PEX) and resumed is not self._main:
-            received = self._offline_before(self._main.module, checkpoint)
-            if received is not None:
-                return self._stopped(received)
+            if given is None:
+                end = self._offline_before(checkpoint)
+                if end is not None and end.received is not None:
+                    return self._stopped(end)
+                given = self._offline_result(checkpoint if end is None else None)
+            self._hand_over(self._main.module, given)
             checkpoint = None
-        received = self._main.run(checkpoint)
-        if received is not None:
-            return self._stopped(received)
-        _log.info("Finished. Evaluate with: pex-lightning test --ckpt_path %s", self._main.last)
-        return 0
+        end = self._main.run(checkpoint)
+        if end.received is not None:
+            return self._stopped(end)
+        return self._ended(end)
 
-    def _offline_before(self, pex: PEX, resume: Checkpoint | None) -> Signals | None:
-        """Finish the offline stage and give its result to ``pex``.
-
-        Returns the signal that ended it early, if one did.
-        """
-        if self._offline_ckpt_path is not None:
-            path = Path(self._offline_ckpt_path)
-        elif self._offline is None:
+    def _offline_before(self, resume: Checkpoint | None) -> StageEnd | None:
+        """Run what is left of the offline stage; None if nothing is."""
+        assert self._offline is not None
+        if resume is not None and resume.header.gradient_steps >= self._offline.max_steps:
+            return None
+        end = self._offline.run(resume)
+        if end.received is None and end.early:
             raise UserError(
-                "PEX starts from an offline stage: give --offline.ckpt_path FILE, or describe "
-                "one under `offline:` as conf/pointmaze.yaml does."
+                f"the offline stage ended at {end.gradient_steps:,} of "
+                f"{end.max_steps:,} updates, so nothing is handed over: a limit under "
+                "--offline.trainer (max_time, max_epochs, limit_train_batches) or a callback "
+                "stopped it. Lift it and go on with --ckpt_path last."
             )
-        elif resume is not None and resume.header.gradient_steps >= self._offline.max_steps:
-            path = resume.path
-        else:
-            path = self._offline.last
-            received = self._offline.run(resume)
-            if received is not None:
-                return received
-        checkpoint = read_checkpoint(path)
+        return end
+
+    def _offline_result(self, resumed: Checkpoint | None) -> Checkpoint:
+        """What the offline stage ended with: ``resumed`` if that was its end already."""
+        assert self._offline is not None
+        return read_checkpoint(self._offline.last) if resumed is None else resumed
+
+    def _hand_over(self, pex: PEX, checkpoint: Checkpoint) -> None:
         check_hand_over(checkpoint, self._main.data.describe(), pex.hparams)
         pex.hand_over(checkpoint)
         _log.info(
             "Hand-over from %s: %s updates on %s",
-            path,
+            checkpoint.path,
             f"{checkpoint.header.gradient_steps:,}",
             checkpoint.header.data.dataset,
         )
-        return None
+
+    def _given_offline_checkpoint(self) -> Checkpoint | None:
+        """``--offline.ckpt_path``, checked before anything is written."""
+        if self._offline_ckpt_path is None:
+            return None
+        checkpoint = read_checkpoint(self._offline_ckpt_path)
+        check_hand_over(checkpoint, self._main.data.describe(), self._main.module.hparams)
+        return checkpoint
 
     def _resume(self) -> tuple[Stage | None, Checkpoint | None]:
         """The stage that ``--ckpt_path`` continues, and its checkpoint."""
@@ -120,6 +156,40 @@ class _Run:
         stage.check_resume(checkpoint)
         return stage, checkpoint
 
+    def _refuse_to_overwrite(self, resumed: Stage | None, checkpoint: Checkpoint | None) -> None:
+        """Refuse to write over a stage that is there and is not the one that goes on."""
+        directory = self._settings.directory
+        if self._settings.overwrite:
+            for flag, given in (
+                ("--ckpt_path", checkpoint.path if checkpoint is not None else None),
+                ("--offline.ckpt_path", self._offline_ckpt_path),
+            ):
+                if given is not None and Path(given).resolve().is_relative_to(directory.resolve()):
+                    raise UserError(
+                        f"--run.overwrite would delete {directory} and {flag} {given} with it. "
+                        "Choose another --run.name."
+                    )
+            return
+        stages = [stage for stage in (self._offline, self._main) if stage is not None]
+        written = stages if resumed is None else stages[stages.index(resumed) :]
+        for stage in written:
+            own = (
+                stage is resumed
+                and checkpoint is not None
+                and checkpoint.path.resolve().parent == stage.last.parent.resolve()
+            )
+            if not own and any(stage.last.parent.glob("*.ckpt")):
+                raise UserError(
+                    f"{stage.directory} already holds a run. Go on with it by --ckpt_path last, "
+                    "choose another --run.name, or replace it with --run.overwrite true."
+                )
+
+    def _make_room(self) -> None:
+        """Delete what ``--run.overwrite`` allows to be deleted."""
+        if self._settings.overwrite:
+            for name in ("offline", "online"):
+                shutil.rmtree(self._settings.directory / name, ignore_errors=True)
+
     def _finished(self, checkpoint: Checkpoint) -> bool:
         done = checkpoint.header.gradient_steps
         if done < self._main.max_steps:
@@ -132,13 +202,33 @@ class _Run:
         )
         return True
 
-    def _stopped(self, received: Signals) -> int:
+    def _ended(self, end: StageEnd) -> int:
+        last = self._main.last
+        if not last.exists():
+            raise UserError(
+                f"training ended at {end.gradient_steps:,} of {self._main.max_steps:,} updates "
+                "and left no checkpoint: a limit under --trainer (max_time, max_epochs, "
+                "limit_train_batches) stopped it."
+            )
+        if end.early:
+            _log.info(
+                "Ended early, at %s of %s updates: a limit under --trainer or a callback asked "
+                "for it. Go on with --ckpt_path last.",
+                f"{end.gradient_steps:,}",
+                f"{self._main.max_steps:,}",
+            )
+        else:
+            _log.info("Finished. Evaluate with: pex-lightning test --ckpt_path %s", last)
+        return 0
+
+    def _stopped(self, end: StageEnd) -> int:
+        assert end.received is not None
         _log.info(
             "Stopped and saved. Go on with the same command and --ckpt_path last "
             "(results are in %s)",
             self._settings.directory,
         )
-        return 128 + int(received)
+        return 128 + int(end.received)
 
     def _offline_stage(self, cli: FitCLI) -> Stage | None:
         module: Algorithm | None = cli.setting("offline.model")
@@ -150,18 +240,47 @@ class _Run:
                 f"--offline.max_steps is {steps}; give the number of gradient steps of the "
                 "offline stage."
             )
-        arguments = {**_arguments(cli, "offline.trainer"), "max_steps": steps}
-        if not isinstance(self._main.data, OnlineData):
+        every = cli.setting("offline.evaluate_every") or self._main.evaluation.every
+        return replace(
+            self._stage(cli, module, {**_arguments(cli, "offline.trainer"), "max_steps": steps}),
+            name="offline",
+            directory=self._settings.directory / "offline",
+            data=self._main.data.offline_stage(),
+            evaluation=replace(self._main.evaluation, every=every),
+            flags="offline.trainer",
+        )
+
+    def _check_stages(self) -> None:
+        """Refuse, before the first stage, what would end the second."""
+        pex = isinstance(self._main.module, PEX)
+        if pex and not isinstance(self._main.data, OnlineData):
             raise UserError(
-                "an `offline` stage needs an online one after it, with data.class_path "
-                "OnlineData; for IQL alone see conf/iql/."
+                f"--model PEX steps an environment, which --data {type(self._main.data).__name__} "
+                "does not. Use --data OnlineData."
             )
-        stage = self._stage(cli, module, arguments)
-        directory = self._settings.directory / "offline"
-        data = self._main.data.offline_stage()
-        every = cli.setting("offline.evaluate_every") or stage.evaluation.every
-        evaluation = replace(stage.evaluation, every=every)
-        return replace(stage, name="offline", directory=directory, data=data, evaluation=evaluation)
+        takes = self._offline is not None or self._offline_ckpt_path is not None
+        if takes and not pex:
+            raise UserError(
+                f"--model {self._main.algorithm} takes nothing over from an offline stage, but "
+                "one is given under --offline. Use --model PEX, or leave --offline.model and "
+                "--offline.ckpt_path out."
+            )
+        if pex and not takes and self._ckpt_path is None:
+            raise UserError(
+                "PEX starts from an offline stage: give --offline.ckpt_path FILE, or describe one "
+                "under `offline:` as conf/pointmaze.yaml does."
+            )
+        self._main.check_trainer()
+        if self._offline is None:
+            return
+        self._offline.check_trainer()
+        ours, theirs = self._main.module.hparams, self._offline.module.hparams
+        for key in HANDED_OVER:
+            if ours[key] != theirs[key]:
+                raise UserError(
+                    f"--model.{key} is {ours[key]}, --offline.model.{key} {theirs[key]}; what is "
+                    "handed over must be the same in both stages."
+                )
 
     def _stage(self, cli: FitCLI, module: Algorithm, trainer_args: Mapping[str, Any]) -> Stage:
         if trainer_args["max_steps"] < 1:
@@ -180,6 +299,7 @@ class _Run:
             seed=cli.seed(),
             evaluation=cli.setting("evaluation"),
             save_every=self._settings.save_every,
+            flags="trainer",
         )
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
 from typing import Any, Literal
 
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
 
 from pex_lightning.algorithms import Algorithm
-from pex_lightning.callbacks.checkpoint import BEST, LAST, RunCheckpoint
+from pex_lightning.algorithms.base import PRECISIONS
+from pex_lightning.callbacks.checkpoint import LAST, RunCheckpoint
 from pex_lightning.callbacks.csv_logger import MetricsCSV
 from pex_lightning.callbacks.evaluation import Evaluation
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
@@ -28,6 +29,26 @@ from pex_lightning.handover import Checkpoint, check_resume
 from pex_lightning.seeding import derive_seed
 
 StageName = Literal["offline", "online"]
+
+
+@dataclass(frozen=True)
+class StageEnd:
+    """How a stage ended.
+
+    Attributes:
+        received: The signal that stopped it, or None.
+        gradient_steps: Updates done.
+        max_steps: Updates that were to be done.
+    """
+
+    received: Signals | None
+    gradient_steps: int
+    max_steps: int
+
+    @property
+    def early(self) -> bool:
+        """Whether updates are left to do."""
+        return self.gradient_steps < self.max_steps
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,7 @@ class Stage:
         seed: The run's seed.
         evaluation: How the policy is evaluated.
         save_every: Gradient steps between checkpoints.
+        flags: Where its Trainer's arguments are on the command line.
     """
 
     name: StageName
@@ -55,16 +77,12 @@ class Stage:
     seed: int
     evaluation: EvaluationSettings
     save_every: int
+    flags: str
 
     @property
     def last(self) -> Path:
         """The latest checkpoint."""
         return self.directory / "checkpoints" / LAST
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint with the best evaluation."""
-        return self.directory / "checkpoints" / BEST
 
     @property
     def algorithm(self) -> str:
@@ -80,12 +98,43 @@ class Stage:
         """Refuse a checkpoint that this stage cannot go on from.
 
         Raises:
-            UserError: Its class or its hyper-parameters are others.
+            UserError: Its class or its hyper-parameters are others, or it is not resumable.
         """
         check_resume(checkpoint, self.algorithm, self.module.hparams)
 
-    def run(self, resume: Checkpoint | None = None) -> Signals | None:
-        """Train; returns the signal that ended it early, if one did.
+    def check_trainer(self) -> None:
+        """Refuse Trainer arguments that are wrong or that this loop cannot honour.
+
+        Raises:
+            UserError: Names the flag, or gives Lightning's own words.
+        """
+        flag = "--trainer" if self.flags == "trainer" else "--offline.trainer"
+        arguments = self.trainer_args
+        if arguments.get("precision") not in (None, 32, "32", *PRECISIONS):
+            raise UserError(
+                f"{flag}.precision is {arguments['precision']}; environments speak float32, so it "
+                f"must be one of {', '.join(PRECISIONS)}."
+            )
+        if arguments.get("accumulate_grad_batches", 1) != 1:
+            raise UserError(
+                f"{flag}.accumulate_grad_batches is {arguments['accumulate_grad_batches']}; every "
+                "batch is one gradient step here. Use a larger --data.batch_size."
+            )
+        if arguments.get("enable_checkpointing") is False:
+            raise UserError(
+                f"{flag}.enable_checkpointing is false, but stages hand over through checkpoints."
+            )
+        if "spawn" in str(arguments.get("strategy")) or "notebook" in str(
+            arguments.get("strategy")
+        ):
+            raise UserError(
+                f"{flag}.strategy is {arguments['strategy']}; its processes could not hand their "
+                "results on. Use ddp."
+            )
+        self._build_trainer({**arguments, "logger": False, "callbacks": None})
+
+    def run(self, resume: Checkpoint | None = None) -> StageEnd:
+        """Train.
 
         Raises:
             UserError: The folder cannot be written, or the replay buffer of ``resume`` is not
@@ -95,13 +144,17 @@ class Stage:
         seed_everything(derive_seed("stage", self.seed, self.name) % 2**32, verbose=False)
         interrupt = GracefulInterrupt()
         trainer = self._trainer(interrupt, resume)
-        trainer.fit(
-            self.module,
-            datamodule=self.data,
-            ckpt_path=None if resume is None else str(resume.path),
-            weights_only=True,
-        )
-        return interrupt.received
+        try:
+            trainer.fit(
+                self.module,
+                datamodule=self.data,
+                ckpt_path=None if resume is None else str(resume.path),
+                weights_only=True,
+            )
+        except SystemExit as stop:
+            # Lightning's answer to a KeyboardInterrupt.
+            raise KeyboardInterrupt from stop
+        return StageEnd(interrupt.received, trainer.global_step, trainer.max_steps)
 
     def _trainer(self, interrupt: GracefulInterrupt, resume: Checkpoint | None) -> Trainer:
         settings = self.evaluation
@@ -113,17 +166,25 @@ class Stage:
             num_envs=settings.num_envs,
             interrupt=interrupt,
         )
-        callbacks: list[Callback] = [interrupt, evaluation, TrainMetrics()]
+        callbacks: list[Callback] = [interrupt, evaluation, TrainMetrics(evaluation)]
         if self.trainer_args.get("enable_progress_bar") is not False:
             callbacks.append(RunProgressBar(self.name, evaluation))
         callbacks.append(RunCheckpoint(self.last.parent, self.save_every, evaluation))
         arguments = dict(self.trainer_args)
         arguments["callbacks"] = [*(arguments.get("callbacks") or []), *callbacks]
         arguments["logger"] = self._loggers(arguments.get("logger"), resume)
+        return self._build_trainer(arguments)
+
+    def _build_trainer(self, arguments: dict[str, Any]) -> Trainer:
         arguments["default_root_dir"] = str(self.directory)
         if arguments.get("enable_model_summary") is None:
             arguments["enable_model_summary"] = False
-        return Trainer(**arguments)
+        try:
+            return Trainer(**arguments)
+        except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
+            raise UserError(
+                f"--{self.flags}.*: Lightning refuses these settings: {error}"
+            ) from error
 
     def _loggers(self, configured: Any, resume: Checkpoint | None) -> list[Logger] | bool:
         """Ours, then those that the user configured; none where they said ``false``."""
@@ -150,20 +211,3 @@ class Stage:
                 f"the results cannot be written to {self.directory}: {error.strerror}. Choose "
                 "another folder with --run.root."
             ) from error
-
-
-def refuse_to_overwrite(directory: Path, overwrite: bool) -> None:
-    """Make room for a new run, or refuse.
-
-    Raises:
-        UserError: A run of that name is there, and ``overwrite`` is off.
-    """
-    if not any(directory.glob("*/checkpoints/*.ckpt")):
-        return
-    if not overwrite:
-        raise UserError(
-            f"{directory} already holds a run. Go on with it by --ckpt_path last, choose another "
-            "--run.name, or replace it with --run.overwrite true."
-        )
-    for stage in ("offline", "online"):
-        shutil.rmtree(directory / stage, ignore_errors=True)

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse.typing import NonNegativeInt
 
 from pex_lightning.algorithms import load_algorithm
+from pex_lightning.envs.make import EnvSpec, env_spec
 from pex_lightning.errors import UserError
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
 from pex_lightning.evaluation.scores import score_reference
@@ -26,12 +28,7 @@ def test(argv: list[str]) -> int:
     settings = _parse(argv)
     checkpoint = read_checkpoint(settings.ckpt_path)
     module = load_algorithm(checkpoint).to(settings.device).eval()
-    env = checkpoint.header.data.env
-    if ":" in env.id:
-        raise UserError(
-            f"{checkpoint.path} names the environment {env.id!r}, which would import a module; "
-            "a checkpoint may only name a registered environment."
-        )
+    env = _environment(settings, checkpoint)
     seed = settings.evaluation.seed
     if seed is None:
         # Not the seeds of the evaluations during training, by which best.ckpt was chosen.
@@ -44,20 +41,41 @@ def test(argv: list[str]) -> int:
         seed=seed,
     ) as evaluator:
         result = evaluator.run(module.acting_policy().evaluation_action, module.device)
-    sys.stdout.write(json.dumps(_summary(result, checkpoint)) + "\n")
+    sys.stdout.write(json.dumps(_summary(result, checkpoint, env)) + "\n")
     return 0
 
 
-def _summary(result: EvaluationResult, checkpoint: Checkpoint) -> dict[str, Any]:
+def _environment(settings: Any, checkpoint: Checkpoint) -> EnvSpec:
+    """The environment that the user names, else the checkpoint's own."""
+    trained_in = checkpoint.header.data.env
+    if settings.data.env is None:
+        if ":" in trained_in.id:
+            raise UserError(
+                f"{checkpoint.path} names the environment {trained_in.id!r}, whose module would "
+                "be imported. If you trust it, say so with --data.env " + trained_in.id
+            )
+        return trained_in
+    env = env_spec(settings.data.env, settings.data.env_kwargs or {})
+    found = (env.obs_dim, env.action_low, env.action_high)
+    expected = (trained_in.obs_dim, trained_in.action_low, trained_in.action_high)
+    if found != expected:
+        raise UserError(
+            f"--data.env {env.id} has observation size and action bounds {found}, the policy was "
+            f"trained with {expected}. Give the environment that it was trained in."
+        )
+    return env
+
+
+def _summary(result: EvaluationResult, checkpoint: Checkpoint, env: EnvSpec) -> dict[str, Any]:
     data = checkpoint.header.data
-    reference = score_reference(data.env.id)
+    reference = score_reference(env.id)
     return {
         "return_mean": result.return_mean,
         "return_std": result.return_std,
         "success_rate": result.success_rate,
         "score": None if reference is None else result.score(reference),
         "episodes": result.episodes,
-        "env": data.env.id,
+        "env": env.id,
         "dataset": data.dataset,
         "dataset_fingerprint": data.fingerprint,
         "checkpoint": str(checkpoint.path),
@@ -84,11 +102,25 @@ def _parse(argv: list[str]) -> Any:
         default=None,
         help="Seed of the first episode; by default derived from --seed_everything.",
     )
-    parser.add_argument("--seed_everything", type=int, default=0, help="All random sources.")
+    parser.add_argument(
+        "--seed_everything", type=NonNegativeInt, default=0, help="All random sources."
+    )
+    parser.add_argument(
+        "--data.env",
+        type=str | None,
+        default=None,
+        help="Evaluate in this environment instead of the one that the checkpoint names.",
+    )
+    parser.add_argument(
+        "--data.env_kwargs", type=dict[str, Any] | None, default=None, help="Its arguments."
+    )
     parser.add_argument("--device", type=str, default="cpu", help="Where the policy runs.")
     try:
         settings = parser.parse_args(argv)
-        torch.device(settings.device)
-    except (ArgumentError, RuntimeError) as error:
+    except ArgumentError as error:
         raise UserError(f"{error} See pex-lightning test --help.") from error
+    try:
+        torch.empty(0, device=settings.device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {settings.device} cannot be used here: {error}") from error
     return settings

@@ -14,22 +14,7 @@ from torchrl.collectors import Collector
 from torchrl.envs import GymWrapper
 
 from pex_lightning.envs.make import make_env
-
-
-class Choice(Protocol):
-    """What a policy did: see :class:`pex_lightning.policies.policy_set.Choice`."""
-
-    @property
-    def action(self) -> Tensor:
-        """``[B, action_dim]``."""
-
-    @property
-    def policy_index(self) -> Tensor:
-        """``[B]`` int64."""
-
-    @property
-    def choice_probs(self) -> Tensor:
-        """``[B, M]``."""
+from pex_lightning.policies.policy_set import Choice
 
 
 class Actor(Protocol):
