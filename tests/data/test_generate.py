@@ -51,7 +51,7 @@ def test_layout_is_d4rls(made, data):
         "dataset": NAME,
         "env_id": "pex_lightning/PointMaze-Medium-v0",
         "seed": 3,
-        "goal_radius": 0.3,
+        "goal_radius": 0.5,
         "rows": ROWS,
         "package_version": __version__,
         "generator": "pex_lightning.data.generate.make_dataset",
@@ -81,7 +81,7 @@ def test_every_episode_ends_in_a_timeout(data):
 
 
 def test_rewards_follow_from_the_evaluation_goal(data):
-    near = np.linalg.norm(data["observations"][1:, :2] - 5.0, axis=1) <= 0.3
+    near = np.linalg.norm(data["observations"][1:, :2] - 5.0, axis=1) <= 0.5
     expected = np.append(near, False) & ~data["timeouts"]
     np.testing.assert_array_equal(data["rewards"], expected)
     np.testing.assert_array_equal(data["terminals"], expected)
@@ -107,7 +107,7 @@ def test_no_episode_goes_all_the_way(data):
     episodes = np.split(data["observations"][:, :2], np.flatnonzero(data["timeouts"])[:-1] + 1)
     from_start = [xy for xy in episodes if np.linalg.norm(xy[0]) < 0.5]
     assert from_start
-    assert all(np.linalg.norm(xy - 5.0, axis=1).min() > 0.3 for xy in from_start)
+    assert all(np.linalg.norm(xy - 5.0, axis=1).min() > 0.5 for xy in from_start)
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path):

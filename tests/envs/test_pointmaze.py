@@ -84,7 +84,7 @@ def test_a_seed_fixes_the_episode(env):
 
 def test_reaching_the_goal_terminates_with_reward_1(env):
     env.reset(seed=0, options={"goal_xy": [5.0, 5.0]})
-    for x, reached in [(4.65, False), (4.75, True)]:
+    for x, reached in [(4.45, False), (4.55, True)]:
         env.set_state(np.array([x, 5.0]), np.zeros(2))
         _, reward, terminated, truncated, info = env.step(np.zeros(2))
         assert (reward, terminated, truncated) == (float(reached), reached, False)

@@ -31,7 +31,7 @@ class Evaluation(Callback):
     time, so that scores differ by the policy alone. Processes share the episodes.
 
     Args:
-        episodes: Episodes of one evaluation, over all processes.
+        episodes: Episodes of one evaluation, over all processes; at least one each.
         every: Gradient steps between evaluations.
         seed: Seed of the first episode; episode i uses ``seed + i``.
         num_envs: Environments that run at a time in each process.
@@ -136,8 +136,9 @@ class Evaluation(Callback):
     ) -> EvaluationResult:
         """This process's episodes."""
         world, rank = trainer.world_size, trainer.global_rank
-        first = self._episodes * rank // world
-        count = self._episodes * (rank + 1) // world - first
+        episodes = max(self._episodes, world)
+        first = episodes * rank // world
+        count = episodes * (rank + 1) // world - first
         if self._evaluator is None:
             self._evaluator = Evaluator(
                 data.env.id,

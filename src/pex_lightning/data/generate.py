@@ -69,7 +69,7 @@ RECIPES: Mapping[str, PointMazeRecipe] = {
     "pointmaze-medium": PointMazeRecipe(
         env_id="pex_lightning/PointMaze-Medium-v0",
         maze="medium",
-        version=1,
+        version=2,
         rows=80_000,
         episode_steps=60,
         max_path_cells=7,

@@ -22,10 +22,9 @@ class PointMazeEnv(MazeEnv, EzPickle):
 
     Observation `[4]`: x, y (metres), then their velocities. Action `[2]` in [-1, 1]: the force.
     The goal of an episode is the goal cell's centre + U(-goal_noise, goal_noise)^2; by default it
-    lies anywhere in the cell that the point can reach. The radius is smaller than that, so a
-    policy that makes for one fixed point there succeeds in part of the episodes. The start is the
-    start cell's centre + U(-0.25, 0.25)^2, at rest. One step is five of gymnasium-robotics' with
-    the same action.
+    lies anywhere in the cell that the point can reach. The observation does not show it. The start
+    is the start cell's centre + U(-0.25, 0.25)^2, at rest. One step is five of gymnasium-robotics'
+    with the same action.
 
     Args:
         maze: `umaze`, `medium` or `large`.
@@ -48,7 +47,7 @@ class PointMazeEnv(MazeEnv, EzPickle):
         self,
         maze: str = "medium",
         *,
-        goal_radius: float = 0.3,
+        goal_radius: float = 0.5,
         goal_noise: float = 0.4,
         render_mode: str | None = None,
         width: int = 480,
