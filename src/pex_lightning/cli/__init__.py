@@ -15,8 +15,9 @@ commands:
   fit    train: offline, hand-over, online
          pex-lightning fit --config conf/pointmaze.yaml
   test   evaluate a checkpoint
-         pex-lightning test --ckpt_path runs/pointmaze/online/checkpoints/best.ckpt
+         pex-lightning test --ckpt_path runs/pointmaze/online/checkpoints/last.ckpt
 
+  conf/ is in the repository of pex-lightning
   pex-lightning COMMAND --help lists every argument; --version prints the version
 """
 
