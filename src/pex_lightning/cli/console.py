@@ -23,8 +23,9 @@ def set_up_process() -> None:
     Call it before torch and TorchRL are imported, which read their settings then.
     """
     os.environ.setdefault("RL_LOGGING_LEVEL", "ERROR")
-    # Threads that spin while they wait make updates many times slower as soon as anything else,
-    # such as the environments of an evaluation, wants the same cores. Read when torch is loaded.
+    # Threads that spin while they wait gain on a quiet machine, but make updates many times slower
+    # as soon as anything else, such as the environments of an evaluation, wants the same cores.
+    # Read when torch is loaded; a value of the user's stays.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import pytorch_lightning  # noqa: F401, PLC0415  (it sets its loggers' levels when imported)
 
