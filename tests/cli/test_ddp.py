@@ -11,6 +11,8 @@ import torch
 
 from pex_lightning.handover import read_checkpoint
 
+TWO_PROCESSES = ("--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu")
+
 
 @pytest.fixture(scope="module")
 def two_processes(command, tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -23,9 +25,7 @@ def two_processes(command, tiny, tmp_path_factory: pytest.TempPathFactory) -> Pa
     process = command.start(
         *tiny(
             root,
-            "--trainer.devices=2",
-            "--trainer.strategy=ddp",
-            "--trainer.accelerator=cpu",
+            *TWO_PROCESSES,
             f"--trainer.callbacks={probe}",
             f"--offline.trainer.callbacks={probe}",
         )
@@ -68,9 +68,7 @@ def test_a_distributed_run_resumes_with_the_same_number_of_processes(
             tmp_path,
             f"--ckpt_path={last}",
             "--trainer.max_steps=60",
-            "--trainer.devices=2",
-            "--trainer.strategy=ddp",
-            "--trainer.accelerator=cpu",
+            *TWO_PROCESSES,
         )
     )
     _, err = process.communicate(timeout=400)
@@ -86,9 +84,7 @@ def test_a_signal_that_reaches_one_process_stops_them_all(command, tiny, wait_fo
             tmp_path,
             "--offline.max_steps=100000",
             "--evaluation.every=100000",
-            "--trainer.devices=2",
-            "--trainer.strategy=ddp",
-            "--trainer.accelerator=cpu",
+            *TWO_PROCESSES,
         )
     )
     metrics = tmp_path / "tiny" / "offline" / "metrics.csv"
@@ -108,9 +104,7 @@ def test_fast_dev_run_works_on_two_processes(command, tiny, tmp_path: Path):
         *tiny(
             tmp_path,
             "--trainer.fast_dev_run=true",
-            "--trainer.devices=2",
-            "--trainer.strategy=ddp",
-            "--trainer.accelerator=cpu",
+            *TWO_PROCESSES,
         )
     )
     _, err = process.communicate(timeout=200)

@@ -165,12 +165,7 @@ class Algorithm(LightningModule, ABC):
         self.resumed = True
 
     def _check_precision(self) -> None:
-        precision = self.trainer.precision
-        if precision not in PRECISIONS:
-            raise UserError(
-                f"--trainer.precision is {precision}; environments speak float32, so it must be "
-                f"one of {', '.join(PRECISIONS)}."
-            )
+        check_precision(self.trainer.precision, "--trainer")
         plugin = self.trainer.precision_plugin
         scaled = isinstance(plugin, MixedPrecision) and plugin.scaler is not None
         if scaled and self.gradient_clip_val is not None:
@@ -186,6 +181,23 @@ class Algorithm(LightningModule, ABC):
             nn.utils.clip_grad_norm_(parameters, limit)
         else:
             nn.utils.clip_grad_value_(parameters, limit)
+
+
+def check_precision(precision: str, flag: str) -> None:
+    """Refuse a precision that cannot act in an environment.
+
+    Args:
+        precision: In Lightning's canonical form, for example ``"32-true"``.
+        flag: Where the Trainer's arguments are on the command line; named in the error.
+
+    Raises:
+        UserError: It is none of ``PRECISIONS``.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(
+            f"{flag}.precision is {precision}; environments speak float32, so it must be one of "
+            f"{', '.join(PRECISIONS)}."
+        )
 
 
 def _constant(step: int) -> float:

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.utilities import rank_zero_only
+
 from pex_lightning.algorithms import PEX, Algorithm
 from pex_lightning.cli.parser import FitCLI, parse_fit
 from pex_lightning.cli.settings import RunSettings
@@ -86,37 +88,32 @@ class _Run:
         if checkpoint is None:
             self._make_room()
         if isinstance(self._main.module, PEX) and resumed is not self._main:
-            if given is None:
-                end = self._offline_before(checkpoint)
-                if end is not None and end.received is not None:
-                    return self._stopped(end)
-                given = self._offline_result(checkpoint if end is None else None)
-            self._hand_over(self._main.module, given)
+            before = given or self._offline_before(checkpoint)
+            if isinstance(before, StageEnd):
+                return self._stopped(before)
+            self._hand_over(self._main.module, before)
             checkpoint = None
         end = self._main.run(checkpoint)
         if end.received is not None:
             return self._stopped(end)
         return self._ended(end)
 
-    def _offline_before(self, resume: Checkpoint | None) -> StageEnd | None:
-        """Run what is left of the offline stage; None if nothing is."""
+    def _offline_before(self, resume: Checkpoint | None) -> Checkpoint | StageEnd:
+        """Run what is left of the offline stage; what it ended with, or how it was stopped."""
         assert self._offline is not None
         if resume is not None and resume.header.gradient_steps >= self._offline.max_steps:
-            return None
+            return resume
         end = self._offline.run(resume)
-        if end.received is None and end.early:
+        if end.received is not None:
+            return end
+        if end.early:
             raise UserError(
                 f"the offline stage ended at {end.gradient_steps:,} of "
                 f"{end.max_steps:,} updates, so nothing is handed over: a limit under "
                 "--offline.trainer (max_time, max_epochs, limit_train_batches) or a callback "
                 "stopped it. Lift it and go on with --ckpt_path last."
             )
-        return end
-
-    def _offline_result(self, resumed: Checkpoint | None) -> Checkpoint:
-        """What the offline stage ended with: ``resumed`` if that was its end already."""
-        assert self._offline is not None
-        return read_checkpoint(self._offline.last) if resumed is None else resumed
+        return read_checkpoint(self._offline.last)
 
     def _hand_over(self, pex: PEX, checkpoint: Checkpoint) -> None:
         check_hand_over(checkpoint, self._main.data.describe(), pex.hparams)
@@ -184,6 +181,7 @@ class _Run:
                     "choose another --run.name, or replace it with --run.overwrite true."
                 )
 
+    @rank_zero_only
     def _make_room(self) -> None:
         """Delete what ``--run.overwrite`` allows to be deleted."""
         if self._settings.overwrite:

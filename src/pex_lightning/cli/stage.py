@@ -13,9 +13,10 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_only
 
 from pex_lightning.algorithms import Algorithm
-from pex_lightning.algorithms.base import PRECISIONS
+from pex_lightning.algorithms.base import check_precision
 from pex_lightning.callbacks.checkpoint import LAST, RunCheckpoint
 from pex_lightning.callbacks.csv_logger import MetricsCSV
 from pex_lightning.callbacks.evaluation import Evaluation
@@ -108,13 +109,7 @@ class Stage:
         Raises:
             UserError: Names the flag, or gives Lightning's own words.
         """
-        flag = "--trainer" if self.flags == "trainer" else "--offline.trainer"
-        arguments = self.trainer_args
-        if arguments.get("precision") not in (None, 32, "32", *PRECISIONS):
-            raise UserError(
-                f"{flag}.precision is {arguments['precision']}; environments speak float32, so it "
-                f"must be one of {', '.join(PRECISIONS)}."
-            )
+        flag, arguments = f"--{self.flags}", self.trainer_args
         if arguments.get("accumulate_grad_batches", 1) != 1:
             raise UserError(
                 f"{flag}.accumulate_grad_batches is {arguments['accumulate_grad_batches']}; every "
@@ -124,14 +119,14 @@ class Stage:
             raise UserError(
                 f"{flag}.enable_checkpointing is false, but stages hand over through checkpoints."
             )
-        if "spawn" in str(arguments.get("strategy")) or "notebook" in str(
-            arguments.get("strategy")
-        ):
+        strategy = str(arguments.get("strategy"))
+        if "spawn" in strategy or "notebook" in strategy:
             raise UserError(
-                f"{flag}.strategy is {arguments['strategy']}; its processes could not hand their "
+                f"{flag}.strategy is {strategy}; its processes could not hand their "
                 "results on. Use ddp."
             )
-        self._build_trainer({**arguments, "logger": False, "callbacks": None})
+        trainer = self._build_trainer({**arguments, "logger": False, "callbacks": None})
+        check_precision(trainer.precision, flag)
 
     def run(self, resume: Checkpoint | None = None) -> StageEnd:
         """Train.
@@ -199,13 +194,17 @@ class Stage:
             return ours
         return [*ours, *(configured if isinstance(configured, list) else [configured])]
 
+    @rank_zero_only
+    def _write_config(self) -> None:
+        aside = self.directory / ".config.yaml.part"
+        aside.write_text(self.config)
+        os.replace(aside, self.directory / "config.yaml")
+
     def _prepare_directory(self) -> None:
         """Create the stage's folder and write the configuration into it."""
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
-            aside = self.directory / ".config.yaml.part"
-            aside.write_text(self.config)
-            os.replace(aside, self.directory / "config.yaml")
+            self._write_config()
         except OSError as error:
             raise UserError(
                 f"the results cannot be written to {self.directory}: {error.strerror}. Choose "
