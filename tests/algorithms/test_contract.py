@@ -299,5 +299,5 @@ def test_the_dataset_does_not_change_while_training(name: str, toy: Any) -> None
     data = toy.data_for(module)
     toy.fit(module, 10, data=data)
     again = read_d4rl(Path(toy.dataset), spec=toy.description().env).transitions
-    assert torch.equal(data._offline[:]["observation"], again.observation)
-    assert torch.equal(data._offline[:]["next", "reward"], again.reward - 1.0)
+    assert torch.equal(data._offline[:]["observation"], again.rows["observation"])
+    assert torch.equal(data._offline[:]["next", "reward"], again.rows["next", "reward"] - 1.0)

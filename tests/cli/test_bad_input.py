@@ -110,7 +110,14 @@ def test_a_truncated_file_is_refused(fit_on, refused, tmp_path: Path):
 
 def test_without_a_dataset_the_error_says_what_to_do(command, refused, tmp_path: Path):
     args = ["fit", "--config=conf/antmaze.yaml", f"--run.root={tmp_path / 'runs'}"]
-    refused(command(*args), "--data.path", "conf/pointmaze.yaml")
+    refused(command(*args, "--data.source=file"), "--data.path", "--data.source make", "minari:ID")
+
+
+def test_a_fetch_that_fails_names_the_mirrors_and_the_other_ways(command, refused, tmp_path: Path):
+    settings = ["--config=conf/d4rl/antmaze-umaze-v2.yaml", f"--run.root={tmp_path / 'runs'}"]
+    settings += [f"--data.mirrors=[{tmp_path}/nowhere]", f"--data.cache_dir={tmp_path / 'cache'}"]
+    ways = ["data make antmaze-umaze", "--data.path", "D4RL_DATASET_DIR", "minari:"]
+    refused(command("fit", *settings), f"{tmp_path}/nowhere", *ways)
 
 
 def test_an_unknown_environment_is_refused(fit_on, refused, tmp_path: Path):

@@ -16,7 +16,7 @@ def test_prints_one_json_object_on_its_last_line(command, finished: Path, stage,
     result = json.loads(outcome.out.splitlines()[-1])
     assert result["episodes"] == 3
     assert result["env"] == "pex_lightning/PointMaze-Medium-v0"
-    assert result["dataset"].startswith("pointmaze-medium")
+    assert result["dataset"] == "made:pointmaze-medium"
     assert result["checkpoint"] == str(path)
     assert result["algorithm"] == algorithm
     assert result["score"] == pytest.approx(100 * result["return_mean"])

@@ -9,6 +9,7 @@ import pytest
 
 from pex_lightning.cli.parser import parse_fit
 from pex_lightning.data.online import OnlineData
+from pex_lightning.data.tasks import TASKS
 from pex_lightning.envs.make import env_spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,17 +18,21 @@ JOBS = sorted(
     for path in (ROOT / "conf").rglob("*.yaml")
     if "base" not in path.parts
 )
+TASK_JOBS = [job for job in JOBS if job.startswith("conf/d4rl/")]
+# Those of D4RL's tasks differ in little more than names: one of each base is enough here.
+REPRESENTATIVES = ("antmaze-umaze-v2", "hopper-medium-v2", "pen-human-v1", "maze2d-umaze-v1")
+VARIED = [job for job in JOBS if job not in TASK_JOBS or Path(job).stem in REPRESENTATIVES]
 
 
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", VARIED)
 def test_a_job_instantiates(job: str):
     cli = parse_fit(["--config", str(ROOT / job)])
     assert cli.setting("trainer.max_steps") > 0
     assert env_spec(cli.datamodule.env, cli.datamodule.env_kwargs).max_episode_steps > 0
-    assert cli.setting("run.name") != "default"
+    assert cli.setting("run").name != "default"
 
 
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", VARIED)
 def test_the_offline_stage_follows_the_online_one(job: str):
     cli = parse_fit(["--config", str(ROOT / job), "--model.expectile=0.66", "--model.gamma=0.5"])
     if not isinstance(cli.datamodule, OnlineData):
@@ -49,6 +54,29 @@ def test_every_base_is_used():
 
 def test_the_readme_names_only_configurations_that_exist():
     text = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"conf/[\w/]+\.yaml", text))
+    named = set(re.findall(r"conf/[\w/-]+\.yaml", text))
     assert named
     assert all((ROOT / name).exists() for name in named)
+
+
+def test_every_task_that_runs_has_a_configuration():
+    files = {path.stem for path in (ROOT / "conf" / "d4rl").glob("*.yaml")}
+    assert files == {task.id for task in TASKS.values() if task.env}
+
+
+@pytest.mark.parametrize("job", TASK_JOBS)
+def test_a_task_is_configured_as_the_table_says(job: str):
+    task = TASKS[Path(job).stem]
+    cli = parse_fit(["--config", str(ROOT / job)])
+    data = cli.config["data"]["init_args"]
+    assert (data["source"], data["dataset"], data["path"]) == ("d4rl", task.id, None)
+    assert (data["env"], data["env_kwargs"] or {}) == (task.env, dict(task.env_kwargs))
+    assert data["reward_transform"] == task.reward_transform
+    model, offline = cli.model, cli.setting("offline.model")
+    assert (model.expectile, model.beta) == (task.expectile, task.beta)
+    assert (offline.expectile, offline.beta) == (task.expectile, task.beta)
+    assert model.inv_temperature == task.inv_temperature
+    assert cli.setting("evaluation").episodes == task.episodes
+    assert cli.setting("run").name == task.id
+    steps = cli.setting("offline.max_steps"), cli.setting("trainer.max_steps")
+    assert steps == (1_000_000, 1_000_000)

@@ -7,8 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from pex_lightning.data import hdf5
-from pex_lightning.data.d4rl import Dataset, read_d4rl
+from pex_lightning.data import columns as hdf5
+from pex_lightning.data.d4rl import read_d4rl
+from pex_lightning.data.dataset import Dataset
 from pex_lightning.envs.make import EnvSpec
 from pex_lightning.errors import UserError
 

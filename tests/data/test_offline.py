@@ -29,7 +29,7 @@ def test_rows_are_the_files_with_the_transform_applied(toy: Any) -> None:
         terminals = torch.from_numpy(file["terminals"][:])
     kept = ~timeouts
     kept[-1] = False
-    rows = data._offline[:]
+    rows = data._offline[:][kept[:-1]]
     torch.testing.assert_close(rows["next", "reward"][:, 0], rewards[kept] - 1.0)
     assert torch.equal(rows["next", "terminated"][:, 0], terminals[kept])
     assert data.describe().reward.shift == -1.0
@@ -43,7 +43,7 @@ def test_a_stage_of_its_own_shares_the_rows(toy: Any, monkeypatch: pytest.Monkey
     stage = online.offline_stage()
     assert type(stage) is OfflineData
     online.setup()
-    monkeypatch.setattr("pex_lightning.data.offline.read_d4rl", None)
+    monkeypatch.setattr("pex_lightning.data.sources.read_d4rl", None)
     stage.prepare_data()
     stage.setup()
     assert stage._offline is online._offline
@@ -61,6 +61,26 @@ def test_what_is_missing_is_named(toy: Any) -> None:
     with pytest.raises(UserError, match=r"--data\.path FILE\.hdf5"):
         toy.offline_data(path=None).setup()
     with pytest.raises(UserError, match=r"--data\.dataset"):
-        toy.offline_data(source="make").prepare_data()
+        toy.offline_data(source="make", path=None).prepare_data()
+    with pytest.raises(UserError, match=r"give --data\.env ID"):
+        toy.offline_data(env=None).setup()
     with pytest.raises(UserError, match=r"--trainer\.max_steps is -1"):
         toy.fit(toy.algorithm("IQL", cosine_decay=False), -1, max_epochs=1)
+
+
+def test_a_given_path_is_read_whatever_the_source(toy: Any) -> None:
+    data = toy.offline_data(source="make", dataset="pointmaze-medium")
+    data.prepare_data()
+    data.setup()
+    assert data.describe().dataset == "tiny"
+
+
+def test_what_is_learnt_from_is_said_once(toy: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "pex_lightning"):
+        data = toy.online_data()
+        data.setup()
+        data.offline_stage().setup()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1
+    assert lines[0].startswith("Dataset tiny: 189 transitions of 200 rows, 20 episodes, finger")
+    assert data.info.fingerprint in lines[0]

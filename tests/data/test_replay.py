@@ -4,6 +4,7 @@ from tensordict import TensorDict
 from torchrl.data import ReplayBuffer
 
 from pex_lightning.data.replay import dataset_buffer, online_buffer, sample_chunk, sample_rows
+from pex_lightning.data.transitions import Transitions
 
 
 def rows(start: int, stop: int) -> TensorDict:
@@ -44,7 +45,7 @@ def test_every_batch_has_the_exact_share_of_offline_rows(
     fraction: float, from_offline: int
 ) -> None:
     chunk = sample_chunk(
-        dataset_buffer(rows(0, 100)),
+        dataset_buffer(Transitions(rows(0, 100), "rows")),
         filled(1000, 1050, 64),
         updates=7,
         batch_size=20,
@@ -59,7 +60,12 @@ def test_every_batch_has_the_exact_share_of_offline_rows(
 
 def test_without_an_online_buffer_everything_is_offline() -> None:
     chunk = sample_chunk(
-        dataset_buffer(rows(0, 9)), None, updates=2, batch_size=8, offline_fraction=0.0, seed=0
+        dataset_buffer(Transitions(rows(0, 9), "rows")),
+        None,
+        updates=2,
+        batch_size=8,
+        offline_fraction=0.0,
+        seed=0,
     )
     assert chunk.batch_size == (2, 8)
     assert (numbers(chunk) < 9).all()
@@ -67,7 +73,7 @@ def test_without_an_online_buffer_everything_is_offline() -> None:
 
 def test_the_columns_of_a_row_stay_together() -> None:
     chunk = sample_chunk(
-        dataset_buffer(rows(0, 100)),
+        dataset_buffer(Transitions(rows(0, 100), "rows")),
         filled(100, 164, 64),
         updates=5,
         batch_size=32,
@@ -82,7 +88,7 @@ def test_the_columns_of_a_row_stay_together() -> None:
 
 
 def test_the_same_seed_draws_the_same_rows_whatever_was_drawn_before() -> None:
-    offline, online = dataset_buffer(rows(0, 1000)), filled(1000, 2000, 1000)
+    offline, online = dataset_buffer(Transitions(rows(0, 1000), "rows")), filled(1000, 2000, 1000)
 
     def draw(seed: int) -> torch.Tensor:
         torch.rand(int(torch.randint(5, ())))
@@ -101,12 +107,14 @@ def test_sampling_leaves_torchs_own_random_stream_alone() -> None:
     torch.manual_seed(1)
     expected = torch.rand(4)
     torch.manual_seed(1)
-    sample_rows(dataset_buffer(rows(0, 50)), 20, seed=9)
+    sample_rows(dataset_buffer(Transitions(rows(0, 50), "rows")), 20, seed=9)
     assert torch.equal(torch.rand(4), expected)
 
 
 def test_rows_are_drawn_uniformly() -> None:
-    drawn = numbers(sample_rows(dataset_buffer(rows(0, 10)), 20_000, seed=0)).long()
+    drawn = numbers(
+        sample_rows(dataset_buffer(Transitions(rows(0, 10), "rows")), 20_000, seed=0)
+    ).long()
     share = drawn.bincount(minlength=10) / 20_000
     torch.testing.assert_close(share, torch.full((10,), 0.1), atol=0.01, rtol=0)
 
@@ -123,8 +131,19 @@ def test_a_full_online_buffer_forgets_its_oldest_rows() -> None:
 
 def test_a_dataset_cannot_be_added_to_and_is_not_copied() -> None:
     data = rows(0, 10)
-    buffer = dataset_buffer(data)
+    buffer = dataset_buffer(Transitions(data, "rows"))
     with pytest.raises(RuntimeError):
         buffer.extend(rows(0, 1))
     data["observation"][3] = -7.0
     assert buffer[3]["observation"].item() == -7.0
+
+
+def test_rows_that_are_no_transitions_are_never_drawn() -> None:
+    kept = torch.tensor([0, 2, 3, 7], dtype=torch.int32)
+    buffer = dataset_buffer(Transitions(rows(0, 8), "rows", kept))
+    drawn = numbers(sample_rows(buffer, 4_000, seed=1)).long()
+    share = drawn.bincount(minlength=8) / 4_000
+    assert share[[1, 4, 5, 6]].sum() == 0
+    torch.testing.assert_close(share[kept.long()], torch.full((4,), 0.25), atol=0.03, rtol=0.0)
+    again = numbers(sample_rows(buffer, 4_000, seed=1)).long()
+    assert torch.equal(drawn, again)

@@ -30,6 +30,10 @@ def test_arrays_are_scored_entry_by_entry() -> None:
         ("pex_lightning/AntMaze-umaze-v0", 0, 1),
         ("pex_lightning/AntMaze-Large-v0", 0, 1),
         ("pex_lightning/PointMaze-UMaze-v0", 0, 1),
+        ("pex_lightning/AdroitPen-v1", 96.262799, 3076.8331017826877),
+        ("pex_lightning/Maze2D-UMaze-v1", 23.85, 161.86),
+        ("pex_lightning/Maze2D-UMaze-Dense-v1", 68.537689, 193.66285642381482),
+        ("pex_lightning/Maze2D-Open-v0", 0.01, 20.66),
     ],
 )
 def test_known_environments(env_id: str, minimum: float, maximum: float) -> None:
@@ -37,7 +41,15 @@ def test_known_environments(env_id: str, minimum: float, maximum: float) -> None
 
 
 @pytest.mark.parametrize(
-    "env_id", ["Pendulum-v1", "AdroitHandDoorSparse-v1", "AntMaze_UMaze-v5", "HopperX-v5"]
+    "env_id",
+    [
+        "Pendulum-v1",
+        "AdroitHandDoorSparse-v1",
+        "AntMaze_UMaze-v5",
+        "HopperX-v5",
+        "pex_lightning/Maze2D-Tiny-v1",
+        "FrankaKitchen-v1",
+    ],
 )
 def test_other_rewards_have_no_reference(env_id: str) -> None:
     assert score_reference(env_id) is None

@@ -22,12 +22,19 @@ class MetricsCSV(Logger):
     Args:
         directory: Where ``metrics.csv`` lies.
         resume_step: The gradient step from which the run goes on; 0 starts a new file.
+        constants: Columns that are the same in every row, such as the dataset's name.
     """
 
-    def __init__(self, directory: Path, resume_step: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        resume_step: int = 0,
+        constants: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__()
         self._file = directory / "metrics.csv"
-        self._columns = ["step"]
+        self._constants = dict(constants or {})
+        self._columns = ["step", *self._constants]
         self._rows: list[dict[str, Any]] = []
         if resume_step:
             self._read(resume_step)
@@ -63,7 +70,7 @@ class MetricsCSV(Logger):
             self._rows[-1].update(metrics)
             self._rewrite = True
         else:
-            self._rows.append({"step": step, **metrics})
+            self._rows.append({"step": step, **self._constants, **metrics})
         self._write(all_rows=bool(new) or self._rewrite)
 
     def _write(self, all_rows: bool) -> None:
@@ -87,6 +94,7 @@ class MetricsCSV(Logger):
             return
         with self._file.open(newline="") as file:
             reader = csv.DictReader(file)
-            self._columns = list(reader.fieldnames or ["step"])
+            found = list(reader.fieldnames or ["step"])
+            self._columns = found + [name for name in self._constants if name not in found]
             rows = [row for row in reader if (row.get("step") or "").isdigit()]
         self._rows = [row for row in rows if int(row["step"]) <= resume_step]

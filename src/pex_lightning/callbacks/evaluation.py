@@ -124,7 +124,7 @@ class Evaluation(Callback):
         trainer.callback_metrics.update(tensors)
         seconds = time.perf_counter() - start
         self.seconds += seconds
-        _log.info(_summary(result, metrics, trainer.global_step, env_steps, seconds))
+        _log.info(_summary(result, metrics, data, trainer.global_step, env_steps, seconds))
 
     def _close(self) -> None:
         if self._evaluator is not None:
@@ -187,6 +187,7 @@ def _gather(mine: EvaluationResult, world_size: int) -> EvaluationResult:
 def _summary(
     result: EvaluationResult,
     metrics: dict[str, float],
+    data: DataDescription,
     gradient_steps: int,
     env_steps: int,
     seconds: float,
@@ -199,5 +200,7 @@ def _summary(
     if result.success_rate is not None:
         parts.append(f"success {100 * result.success_rate:.0f} %")
     if "eval/score" in metrics:
-        parts.append(f"score {metrics['eval/score']:.1f}")
+        # A score is never shown without what it is a score of.
+        kind = " (not a D4RL score)" if data.d4rl_score() is False else ""
+        parts.append(f"score {metrics['eval/score']:.1f}{kind} on {data.dataset}")
     return f"{'  '.join(parts)}  ({result.episodes} episodes, {seconds:.1f} s)"

@@ -16,6 +16,8 @@ commands:
          pex-lightning fit --config conf/pointmaze.yaml
   test   evaluate a checkpoint
          pex-lightning test --ckpt_path runs/pointmaze/online/checkpoints/last.ckpt
+  data   list, fetch, make, look at and export datasets
+         pex-lightning data --help
 
   conf/ is in the repository of pex-lightning
   pex-lightning COMMAND --help lists every argument; --version prints the version
@@ -46,6 +48,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(command: str, argv: list[str]) -> int:
+    if command == "data":
+        # Not all of its commands need torch: each sets the process up for itself.
+        from pex_lightning.cli.data import data  # noqa: PLC0415
+
+        return data(argv)
     # Heavy imports come after what can be answered without them.
     from pex_lightning.cli.console import set_up_process  # noqa: PLC0415
 
@@ -59,5 +66,5 @@ def _run(command: str, argv: list[str]) -> int:
 
         return test(argv)
     raise UserError(
-        f"there is no command {command!r}; there are fit and test. See pex-lightning --help."
+        f"there is no command {command!r}; there are fit, test and data. See pex-lightning --help."
     )

@@ -17,8 +17,17 @@ class _AboveTheBar(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+def set_up_messages() -> None:
+    """Show this package's messages on the first process."""
+    ours = logging.getLogger("pex_lightning")
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        ours.setLevel(logging.INFO)
+        ours.handlers = [_AboveTheBar()]
+    ours.propagate = False
+
+
 def set_up_process() -> None:
-    """Show this package's messages on the first process; of the libraries only warnings.
+    """Show this package's messages; of the libraries, which are imported here, only warnings.
 
     Call it before torch and TorchRL are imported, which read their settings then.
     """
@@ -31,11 +40,7 @@ def set_up_process() -> None:
 
     for library in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    ours = logging.getLogger("pex_lightning")
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        ours.setLevel(logging.INFO)
-        ours.handlers = [_AboveTheBar()]
-    ours.propagate = False
+    set_up_messages()
     # Of interest to those who write such code, not to those who use it.
     for category in (DeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", category)

@@ -136,6 +136,7 @@ class Stage:
                 beside it.
         """
         self._prepare_directory()
+        self.data.setup()
         seed_everything(derive_seed("stage", self.seed, self.name) % 2**32, verbose=False)
         interrupt = GracefulInterrupt()
         trainer = self._trainer(interrupt, resume)
@@ -186,13 +187,17 @@ class Stage:
         if configured is False:
             return False
         step = 0 if resume is None else resume.header.gradient_steps
-        ours: list[Logger] = [
-            MetricsCSV(self.directory, step),
+        data = self.data.describe()
+        dataset = {"dataset": data.dataset, "fingerprint": data.fingerprint}
+        loggers: list[Logger] = [
+            MetricsCSV(self.directory, step, dataset),
             TensorBoardLogger(str(self.directory), name="", version="", purge_step=step or None),
         ]
-        if configured is None or configured is True:
-            return ours
-        return [*ours, *(configured if isinstance(configured, list) else [configured])]
+        if configured is not None and configured is not True:
+            loggers += configured if isinstance(configured, list) else [configured]
+        for logger in loggers:
+            logger.log_hyperparams(dataset)
+        return loggers
 
     @rank_zero_only
     def _write_config(self) -> None:

@@ -7,10 +7,10 @@ import sys
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import NonNegativeInt
 
 from pex_lightning.algorithms import load_algorithm
+from pex_lightning.cli.arguments import command_parser, parse
 from pex_lightning.envs.make import EnvSpec, env_spec
 from pex_lightning.errors import UserError
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
@@ -78,6 +78,8 @@ def _summary(result: EvaluationResult, checkpoint: Checkpoint, env: EnvSpec) -> 
         "env": env.id,
         "dataset": data.dataset,
         "dataset_fingerprint": data.fingerprint,
+        "dataset_origin": data.origin,
+        "d4rl_score": data.d4rl_score(env),
         "checkpoint": str(checkpoint.path),
         "algorithm": checkpoint.header.algorithm,
         "gradient_steps": checkpoint.header.gradient_steps,
@@ -86,10 +88,8 @@ def _summary(result: EvaluationResult, checkpoint: Checkpoint, env: EnvSpec) -> 
 
 
 def _parse(argv: list[str]) -> Any:
-    parser = ArgumentParser(
-        prog="pex-lightning test",
-        description="Evaluate a policy in the environment that its checkpoint names.",
-        exit_on_error=False,
+    parser = command_parser(
+        "test", "Evaluate a policy in the environment that its checkpoint names."
     )
     parser.add_argument("--ckpt_path", type=str, required=True, help="The checkpoint.")
     parser.add_argument("--evaluation.episodes", type=int, default=100, help="Episodes.")
@@ -115,10 +115,7 @@ def _parse(argv: list[str]) -> Any:
         "--data.env_kwargs", type=dict[str, Any] | None, default=None, help="Its arguments."
     )
     parser.add_argument("--device", type=str, default="cpu", help="Where the policy runs.")
-    try:
-        settings = parser.parse_args(argv)
-    except ArgumentError as error:
-        raise UserError(f"{error} See pex-lightning test --help.") from error
+    settings = parse(parser, argv)
     try:
         torch.empty(0, device=settings.device)
     except (RuntimeError, AssertionError) as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
+from pex_lightning.data.dataset import Origin
 from pex_lightning.data.rewards import RewardTransform
+from pex_lightning.data.tasks import TASKS
 from pex_lightning.envs.make import EnvSpec
 
 
@@ -19,12 +21,30 @@ class DataDescription:
         dataset: The dataset's name.
         fingerprint: The dataset's fingerprint.
         reward: The transform applied to offline and online rewards alike.
+        origin: What kind of dataset it is.
     """
 
     env: EnvSpec
     dataset: str
     fingerprint: str
     reward: RewardTransform
+    origin: Origin = "file"
+
+    def d4rl_score(self, env: EnvSpec | None = None) -> bool | None:
+        """Whether a normalised score is D4RL's: its published data, its environment.
+
+        Args:
+            env: Where the policy was evaluated; by default where it was trained.
+
+        Returns:
+            None for files and arrays of the user's, of which nothing is known.
+        """
+        if self.origin in ("file", "arrays"):
+            return None
+        task, env = TASKS.get(self.dataset), env or self.env
+        if self.origin != "d4rl" or task is None:
+            return False
+        return (env.id, dict(env.kwargs)) == (task.env, dict(task.env_kwargs))
 
     def to_dict(self) -> dict[str, Any]:
         """Primitives only, so that a checkpoint can be loaded without running any code."""
@@ -40,6 +60,7 @@ class DataDescription:
             },
             "dataset": self.dataset,
             "fingerprint": self.fingerprint,
+            "origin": self.origin,
             "reward": self.reward.to_dict(),
         }
 
@@ -65,4 +86,12 @@ class DataDescription:
             dataset=str(raw["dataset"]),
             fingerprint=str(raw["fingerprint"]),
             reward=RewardTransform.from_dict(raw["reward"]),
+            origin=_origin(raw.get("origin", "file")),
         )
+
+
+def _origin(raw: object) -> Origin:
+    for origin in get_args(Origin):
+        if raw == origin:
+            return origin  # type: ignore[no-any-return]
+    raise ValueError(f"expected an origin of {get_args(Origin)}, found {raw!r}")

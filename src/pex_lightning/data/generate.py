@@ -1,17 +1,14 @@
 """Datasets that the package makes itself, so that a first run needs no download.
 
-A waypoint controller drives the point mass along shortest paths between random cells, noisily,
-and the rows are written the way D4RL wrote AntMaze (Fu et al. 2020, arXiv 2004.07219): recorded
-without a task, then labelled from the one goal of the evaluation task. Few episodes reach that
-goal, none from the task's start, so that the way there has to be put together from several.
+A robot is driven along shortest paths between cells of a maze, noisily, and the rows are written
+the way D4RL wrote AntMaze (Fu et al. 2020, arXiv 2004.07219): recorded without a task, then
+labelled from the one goal of the evaluation task. See `recording` for how each is driven. They are
+not D4RL's files, and scores of what is learnt from them are not D4RL's scores.
 """
 
+from __future__ import annotations
+
 import contextlib
-import difflib
-import os
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,82 +17,46 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from pex_lightning.envs.mazes import Cell, Maze
+from pex_lightning.data.cache import cache_folder, cache_path, written_aside
+from pex_lightning.data.progress import progress_bar
+from pex_lightning.data.recording.recipes import (
+    RECIPES,
+    PointMazeRecipe,
+    Recipe,
+    find_recipe,
+)
+from pex_lightning.data.recording.workers import record_episodes
+from pex_lightning.envs.antmaze import AntMazeEnv
 from pex_lightning.envs.pointmaze import PointMazeEnv
 from pex_lightning.errors import UserError
 from pex_lightning.version import __version__
 
+__all__ = ["RECIPES", "cached_dataset", "cached_path", "make_dataset"]
+
 Array = npt.NDArray[np.float64]
 Rows = dict[str, npt.NDArray[Any]]
 
-
-@dataclass(frozen=True)
-class PointMazeRecipe:
-    """How a point maze dataset is recorded.
-
-    Attributes:
-        env_id: Environment of the evaluation task.
-        maze: Name of its maze.
-        version: Raise it with every change that alters the data; cached files carry it.
-        rows: Default number of rows.
-        episode_steps: Environment steps per episode. Short ones make it necessary to stitch.
-        max_path_cells: Longest path, in cells, from an episode's start to its goal.
-        waypoint_jitter: Waypoints lie within this distance of a cell's centre on each axis, in
-            metres.
-        waypoint_radius: Distance at which a waypoint counts as passed, in metres.
-        speed: Speed the controller aims for, in metres per second.
-        gain: Force per metre-per-second of velocity error.
-        action_noise: Standard deviation of the Gaussian noise on every action.
-        wander_probability: Chance per step that the controller begins to wander.
-        wander_steps: Environment steps for which it then holds one random force.
-    """
-
-    env_id: str
-    maze: str
-    version: int
-    rows: int
-    episode_steps: int
-    max_path_cells: int
-    waypoint_jitter: float
-    waypoint_radius: float
-    speed: float
-    gain: float
-    action_noise: float
-    wander_probability: float
-    wander_steps: int
-
-
-RECIPES: Mapping[str, PointMazeRecipe] = {
-    "pointmaze-medium": PointMazeRecipe(
-        env_id="pex_lightning/PointMaze-Medium-v0",
-        maze="medium",
-        version=2,
-        rows=80_000,
-        episode_steps=60,
-        max_path_cells=7,
-        waypoint_jitter=0.25,
-        waypoint_radius=0.3,
-        speed=2.0,
-        gain=0.4,
-        action_noise=0.3,
-        wander_probability=0.02,
-        wander_steps=10,
-    ),
-}
-"""Datasets that can be made, by name."""
+_ANT_TARGET_OFFSET = 0.75
 
 
 def make_dataset(
-    name: str, path: Path, *, rows: int | None = None, seed: int = 0, progress: bool = False
+    name: str,
+    path: Path,
+    *,
+    rows: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = False,
 ) -> None:
     """Make a dataset and write it to `path` in D4RL's HDF5 layout.
 
-    Keys: `observations` `[rows, 4]`, `actions` `[rows, 2]` as executed, `rewards`, `terminals`,
-    `timeouts` `[rows]`, `infos/goal` `[rows, 2]` (where the controller was heading). Row i has
-    reward 1 and `terminals` set if row i + 1 lies within the radius of the evaluation goal and
-    belongs to the same episode; every episode's last row has `timeouts` set. The attributes say
-    how the file was made. The same arguments give the same bytes (with the same versions of this
-    package, NumPy, MuJoCo and HDF5).
+    Keys: `observations` `[rows, obs_dim]`, `actions` `[rows, action_dim]` as executed, `rewards`,
+    `terminals`, `timeouts` `[rows]`, `infos/goal` `[rows, 2]` (where the robot was heading). Row i
+    has reward 1 and `terminals` set if row i + 1 lies within the radius of the evaluation goal
+    (`target_goal`) and belongs to the same episode; every episode's last row has `timeouts` set.
+    The attributes say how the file was made. The same arguments give the same bytes, whatever the
+    number of processes (with the same versions of this package, NumPy, MuJoCo and HDF5, on the same
+    kind of processor).
 
     The file is written aside and then renamed, so that it is complete or absent.
 
@@ -104,16 +65,22 @@ def make_dataset(
         path: The file to write; one that exists is replaced.
         rows: Number of rows; None takes the recipe's.
         seed: Seed of everything random.
+        workers: Number of processes that record; 1 records in this one, None takes one for each
+            processor where there is enough to do. With several, a script that calls this needs an
+            `if __name__ == "__main__":`.
         progress: Show progress on stderr.
 
     Raises:
-        UserError: The name is unknown, the number of rows or the seed is out of range, or the
-            directory cannot be written to.
+        UserError: The name is unknown, the number of rows, the seed or the number of processes is
+            out of range, a process ended early, or the directory cannot be written to.
     """
-    recipe = _recipe(name)
+    recipe = find_recipe(name)
     count = _checked_rows(rows, recipe)
     if seed < 0:
         raise UserError(f"seed: found {seed}, expected 0 or more")
+    if workers is not None and workers < 1:
+        raise UserError(f"workers: found {workers}, expected 1 or more")
+    task = _Task.of(recipe)
     attributes = {
         "dataset": name,
         "env_id": recipe.env_id,
@@ -123,15 +90,13 @@ def make_dataset(
         "seed": seed,
         "recipe_version": recipe.version,
         **{f"recipe/{key}": value for key, value in asdict(recipe).items()},
+        "goal_radius": task.goal_radius,
     }
-    with _written_aside(path) as aside:
-        env = PointMazeEnv(recipe.maze)
-        attributes["goal_radius"] = env.goal_radius
-        target = env.maze.to_xy(env.maze.goal_cell)
-        data = _record(env, recipe, count, seed, progress=progress)
-        _label(data, target, env.goal_radius)
+    with written_aside(path) as aside:
+        data = _record(recipe, task, count, seed, workers=workers, progress=progress)
+        _label(data, task)
         with h5py.File(aside, "w") as file:
-            file.attrs["target_goal"] = target
+            file.attrs["target_goal"] = task.target
             for key, value in attributes.items():
                 file.attrs[key] = value
             for key, column in data.items():
@@ -144,6 +109,7 @@ def cached_dataset(
     rows: int | None = None,
     seed: int = 0,
     cache_dir: Path | None = None,
+    workers: int | None = None,
     progress: bool = False,
 ) -> Path:
     """Path of a made dataset, which is made first if it is absent.
@@ -154,168 +120,94 @@ def cached_dataset(
         name: A key of `RECIPES`.
         rows: Number of rows; None takes the recipe's.
         seed: Seed of everything random.
-        cache_dir: Folder of the files; None takes `$XDG_CACHE_HOME/pex-lightning/datasets`, with
+        cache_dir: Folder of the files; None takes `$XDG_CACHE_HOME/pex-lightning/made`, with
             `~/.cache` where the variable is unset.
+        workers: As for `make_dataset`.
         progress: Show progress on stderr while the file is made.
 
     Raises:
         UserError: As for `make_dataset`.
     """
-    recipe = _recipe(name)
-    count = _checked_rows(rows, recipe)
-    if cache_dir is None:
-        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        cache_dir = Path(root) / "pex-lightning" / "datasets"
-    path = cache_dir / f"{name}-rows{count}-seed{seed}-v{recipe.version}.hdf5"
+    path = cached_path(name, rows=rows, seed=seed, cache_dir=cache_dir)
     if not path.is_file():
-        try:
-            cache_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"dataset cache {cache_dir}: could not be created ({error.strerror}); set "
-                "XDG_CACHE_HOME to a folder that can be written to"
-            ) from error
-        make_dataset(name, path, rows=count, seed=seed, progress=progress)
+        cache_folder("made", path.parent)
+        make_dataset(name, path, rows=rows, seed=seed, workers=workers, progress=progress)
     return path
 
 
-def _recipe(name: str) -> PointMazeRecipe:
-    if name in RECIPES:
-        return RECIPES[name]
-    close = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise UserError(f"dataset: found {name!r}, expected one of {', '.join(RECIPES)}{hint}")
+def cached_path(
+    name: str, *, rows: int | None = None, seed: int = 0, cache_dir: Path | None = None
+) -> Path:
+    """Where `cached_dataset` keeps a dataset, whether it was made or not.
+
+    Raises:
+        UserError: The name is unknown, or the number of rows is out of range.
+    """
+    recipe = find_recipe(name)
+    count = _checked_rows(rows, recipe)
+    folder = cache_path("made", cache_dir)
+    return folder / f"{name}-rows{count}-seed{seed}-v{recipe.version}.hdf5"
 
 
-def _checked_rows(rows: int | None, recipe: PointMazeRecipe) -> int:
+@dataclass(frozen=True)
+class _Task:
+    """What rows are labelled by: the fixed goal `target` `[2]` and sizes of the environment."""
+
+    target: Array
+    goal_radius: float
+    obs_dim: int
+    action_dim: int
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> _Task:
+        is_point = isinstance(recipe, PointMazeRecipe)
+        env = PointMazeEnv(recipe.maze) if is_point else AntMazeEnv(recipe.maze)
+        with contextlib.closing(env):
+            centre = env.maze.to_xy(env.maze.goal_cell)
+            return cls(
+                target=centre if is_point else centre + _ANT_TARGET_OFFSET,
+                goal_radius=env.goal_radius,
+                obs_dim=int(env.model.nq + env.model.nv),
+                action_dim=int(env.model.nu),
+            )
+
+
+def _checked_rows(rows: int | None, recipe: Recipe) -> int:
     count = recipe.rows if rows is None else rows
     if count < 2:
         raise UserError(f"rows: found {count}, expected 2 or more")
     return count
 
 
-@contextlib.contextmanager
-def _written_aside(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place on success and vanishes otherwise."""
-    try:
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise UserError(
-            f"{path}: found that {path.parent} cannot be written to ({error.strerror}), expected a "
-            "folder that exists and is writable"
-        ) from error
-    os.close(handle)
-    try:
-        yield Path(aside)
-        # A private mode is right for a temporary file, not for the result.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(aside).chmod(0o666 & ~umask)
-        Path(aside).replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: could not be written ({error})") from error
-    finally:
-        Path(aside).unlink(missing_ok=True)
-
-
 def _record(
-    env: PointMazeEnv, recipe: PointMazeRecipe, rows: int, seed: int, *, progress: bool
+    recipe: Recipe, task: _Task, rows: int, seed: int, *, workers: int | None, progress: bool
 ) -> Rows:
     """Record `rows` rows, without rewards and terminals."""
-    observations = np.zeros((rows, 4), np.float32)
-    actions = np.zeros((rows, 2), np.float32)
-    goals = np.zeros((rows, 2), np.float32)
-    timeouts = np.zeros(rows, np.bool_)
-    length = recipe.episode_steps + 1
-    for episode, first in enumerate(range(0, rows, length)):
-        # A generator per episode: a longer dataset begins with the rows of a shorter one.
-        rng = np.random.default_rng((seed, episode))
-        controller = _Controller(recipe, env.maze, rng)
-        env.set_state(controller.start, np.zeros(2))
-        observation = np.concatenate((controller.start, np.zeros(2))).astype(np.float32)
-        last = min(first + length, rows) - 1
-        for row in range(first, last + 1):
-            action = controller.act(observation)
-            observations[row], actions[row], goals[row] = observation, action, controller.goal
-            observation = env.step(action)[0]
-        timeouts[last] = True
-        if progress:
-            sys.stderr.write(f"\rrecording: {last + 1:,} of {rows:,} rows")
-    if progress:
-        sys.stderr.write("\n")
-    return {
-        "observations": observations,
-        "actions": actions,
-        "timeouts": timeouts,
-        "infos/goal": goals,
+    data: Rows = {
+        "observations": np.zeros((rows, task.obs_dim), np.float32),
+        "actions": np.zeros((rows, task.action_dim), np.float32),
+        "timeouts": np.zeros(rows, np.bool_),
+        "infos/goal": np.zeros((rows, 2), np.float32),
     }
+    first = 0
+    episodes = record_episodes(recipe, rows=rows, seed=seed, workers=workers)
+    bar = progress_bar("recording", total=rows, show=progress, unit=" rows")
+    # Closed at once on Ctrl-C, and with it the processes.
+    with contextlib.closing(episodes), bar:
+        for episode in episodes:
+            last = first + len(episode.actions)
+            data["observations"][first:last] = episode.observations
+            data["actions"][first:last] = episode.actions
+            data["infos/goal"][first:last] = episode.goals
+            data["timeouts"][last - 1] = True
+            bar.update(last - first)
+            first = last
+    return data
 
 
-def _label(data: Rows, target: Array, radius: float) -> None:
-    """Add `rewards` and `terminals`: whether the next row lies within `radius` of `target`."""
-    distance = np.linalg.norm(data["observations"][1:, :2] - target, axis=1)
-    reached = np.append(distance <= radius, np.False_) & ~data["timeouts"]
+def _label(data: Rows, task: _Task) -> None:
+    """Add `rewards` and `terminals`: whether the next row lies near the evaluation goal."""
+    distance = np.linalg.norm(data["observations"][1:, :2] - task.target, axis=1)
+    reached = np.append(distance <= task.goal_radius, np.False_) & ~data["timeouts"]
     data["rewards"] = reached.astype(np.float32)
     data["terminals"] = reached
-
-
-class _Controller:
-    """Steers along shortest paths to random goals, drawing a new goal at each arrival."""
-
-    def __init__(self, recipe: PointMazeRecipe, maze: Maze, rng: np.random.Generator) -> None:
-        self._recipe, self._maze, self._rng = recipe, maze, rng
-        self._wander_left = 0
-        self._wander_force = np.zeros(2)
-        self._from: Cell = maze.free_cells[int(rng.integers(len(maze.free_cells)))]
-        self.start: Array = self._jittered(self._from)
-        self.goal: Array = self.start
-        self._legs: list[tuple[Cell, Array]] = []
-        self._set_out()
-
-    def act(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Action `[2]` for an observation `[4]`, noise and clipping included."""
-        recipe, rng = self._recipe, self._rng
-        position, velocity = observation[:2], observation[2:]
-        self._follow(position)
-        if self._wander_left == 0 and rng.random() < recipe.wander_probability:
-            self._wander_left = recipe.wander_steps
-            self._wander_force = rng.uniform(-1.0, 1.0, 2)
-        if self._wander_left > 0:
-            self._wander_left -= 1
-            force = self._wander_force
-        else:
-            offset = self._legs[0][1] - position
-            wanted = offset * (recipe.speed / max(float(np.hypot(*offset)), 1e-6))
-            force = recipe.gain * (wanted - velocity)
-        noisy = force + recipe.action_noise * rng.standard_normal(2)
-        return np.asarray(noisy.clip(-1.0, 1.0), dtype=np.float32)
-
-    def _follow(self, position: npt.NDArray[np.float32]) -> None:
-        """Drop a waypoint that was passed; plan anew where wandering led off the path."""
-        cell, waypoint = self._legs[0]
-        if np.hypot(*(waypoint - position)) < self._recipe.waypoint_radius:
-            self._from = cell
-            self._legs.pop(0)
-            if not self._legs:
-                self._set_out()
-            return
-        here = self._maze.to_cell(position)
-        if here not in (self._from, cell) and self._maze.is_free(here):
-            goal_cell = self._legs[-1][0]
-            self._from = here
-            path = self._maze.shortest_path(here, goal_cell)
-            self._legs = [(step, self._jittered(step)) for step in path[1:-1]]
-            self._legs.append((goal_cell, self.goal))
-
-    def _set_out(self) -> None:
-        """Draw a goal cell within reach and lay waypoints to it."""
-        paths = [self._maze.shortest_path(self._from, cell) for cell in self._maze.free_cells]
-        longest = self._recipe.max_path_cells
-        near = [path for path in paths if 1 < len(path) <= longest + 1]
-        path = near[int(self._rng.integers(len(near)))]
-        self._legs = [(cell, self._jittered(cell)) for cell in path[1:]]
-        self.goal = self._legs[-1][1]
-
-    def _jittered(self, cell: Cell) -> Array:
-        jitter = self._recipe.waypoint_jitter
-        return self._maze.to_xy(cell) + self._rng.uniform(-jitter, jitter, 2)

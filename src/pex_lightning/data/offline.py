@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Self
 
 from pytorch_lightning import LightningDataModule, Trainer
 from tensordict import TensorDictBase
 from torchrl.data import ReplayBuffer
 
-from pex_lightning.data.d4rl import read_d4rl
+from pex_lightning.data.dataset import DatasetInfo
 from pex_lightning.data.description import DataDescription
-from pex_lightning.data.generate import RECIPES, cached_dataset
 from pex_lightning.data.loader import ChunkLoader
 from pex_lightning.data.replay import dataset_buffer, sample_chunk
 from pex_lightning.data.rewards import RewardTransformName, make_reward_transform
-from pex_lightning.data.transitions import DatasetInfo
-from pex_lightning.envs.make import env_spec
+from pex_lightning.data.sources import DataSource, SourceName, choose_source
+from pex_lightning.envs.make import EnvSpec, env_spec
 from pex_lightning.errors import UserError
 from pex_lightning.seeding import derive_seed, global_seed
+
+_log = logging.getLogger(__name__)
 
 
 class OfflineData(LightningDataModule):
     """Transitions of a dataset, drawn uniformly.
 
     Args:
-        env: Id of the environment that the data are from; evaluation runs in it.
+        env: Id of the environment that the policy acts in; by default the one that the data are
+            from, where they say it (``make``, ``d4rl``, ``minari``).
         env_kwargs: Arguments of the environment.
         source: ``file`` reads ``path``; ``make`` lets the package record ``dataset`` by itself,
-            once, and keeps it in the cache folder.
-        path: HDF5 file in D4RL's layout, for ``source: file``.
-        dataset: Name of the recipe, for ``source: make``.
+            once; ``d4rl`` fetches D4RL's published ``dataset``, once; ``minari`` takes the Minari
+            dataset whose id is ``dataset``, from this machine or from Minari's host.
+        path: HDF5 file in D4RL's layout, or ``minari:ID``. If it is given it is what is read,
+            whatever ``source`` says.
+        dataset: Name of the recipe (``make``), of the task (``d4rl``), or id (``minari``).
         rows: Rows to record, for ``source: make``; the recipe's own number by default.
         dataset_seed: Seed of the recording, for ``source: make``.
+        mirrors: Addresses to fetch D4RL's files from, for ``source: d4rl``.
+        cache_dir: Folder in which made and fetched files are kept; by default
+            ``$XDG_CACHE_HOME/pex-lightning``, and for D4RL's files ``$D4RL_DATASET_DIR``.
         reward_transform: Applied to offline and online rewards alike: ``subtract_one`` for
             AntMaze, ``scale_by_return_range`` for MuJoCo. Evaluation reports raw returns.
         batch_size: Transitions in a gradient step (on each device).
@@ -45,13 +52,15 @@ class OfflineData(LightningDataModule):
 
     def __init__(
         self,
-        env: str,
+        env: str | None = None,
         env_kwargs: dict[str, Any] | None = None,
-        source: Literal["file", "make"] = "file",
+        source: SourceName = "file",
         path: str | None = None,
         dataset: str | None = None,
         rows: int | None = None,
         dataset_seed: int = 0,
+        mirrors: list[str] | None = None,
+        cache_dir: str | None = None,
         reward_transform: RewardTransformName = "identity",
         batch_size: int = 256,
         chunk_size: int = 20,
@@ -63,11 +72,16 @@ class OfflineData(LightningDataModule):
             check_positive("rows", rows)
         self.env = env
         self.env_kwargs: Mapping[str, Any] = env_kwargs or {}
-        self.source = source
-        self.path = path
-        self.dataset = dataset
-        self.rows = rows
-        self.dataset_seed = dataset_seed
+        self._choice: dict[str, Any] = {
+            "source": source,
+            "path": path,
+            "dataset": dataset,
+            "rows": rows,
+            "seed": dataset_seed,
+            "mirrors": mirrors,
+            "cache_dir": cache_dir,
+        }
+        self._source: DataSource | None = None
         self.reward_transform: RewardTransformName = reward_transform
         self.batch_size = batch_size
         self.chunk_size = chunk_size
@@ -77,10 +91,22 @@ class OfflineData(LightningDataModule):
         self._info: DatasetInfo | None = None
         self._shared: OfflineData | None = None
 
+    @classmethod
+    def of(cls, source: DataSource, **kwargs: Any) -> Self:
+        """A data module over data that are at hand, such as ``Arrays``.
+
+        Args:
+            source: The data.
+            kwargs: As for the constructor, without what chooses a source.
+        """
+        data = cls(**kwargs)
+        data._source = source
+        return data
+
     def prepare_data(self) -> None:
-        """Make the dataset if it is to be made (on one process of each machine)."""
+        """Fetch or make the dataset if it is to be (on one process of each machine)."""
         if self._shared is None and self._offline is None:
-            self._dataset_path()
+            self._data_source().prepare()
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check the dataset.
@@ -96,14 +122,17 @@ class OfflineData(LightningDataModule):
             self._offline, self._info = self._shared._buffer(), self._shared.info
             self._description = self._shared.describe()
             return
-        spec = env_spec(self.env, self.env_kwargs)
-        data = read_d4rl(self._dataset_path(), spec=spec)
+        source = self._data_source()
+        spec = self._environment(source)
+        data = source.read(spec)
         transform = make_reward_transform(self.reward_transform, data.episode_returns)
-        reward = data.transitions.reward
-        reward.copy_(transform(reward))
-        self._offline = dataset_buffer(data.transitions.tensordict)
+        data.transitions.transform_rewards_(transform)
+        self._offline = dataset_buffer(data.transitions)
         self._info = data.info
-        self._description = DataDescription(spec, data.info.name, data.info.fingerprint, transform)
+        self._description = DataDescription(
+            spec, data.info.name, data.info.fingerprint, transform, data.info.origin
+        )
+        _announce(data.info, source.notes())
 
     def describe(self) -> DataDescription:
         """What these data are; only after :meth:`setup`."""
@@ -159,21 +188,33 @@ class OfflineData(LightningDataModule):
             )
         return trainer
 
-    def _dataset_path(self) -> Path:
-        if self.source == "make":
-            if self.dataset is None:
-                raise UserError(
-                    "--data.source make needs --data.dataset, the name of what to make: "
-                    f"{', '.join(sorted(RECIPES))}."
-                )
-            return cached_dataset(self.dataset, rows=self.rows, seed=self.dataset_seed)
-        if self.path is None:
+    def _data_source(self) -> DataSource:
+        if self._source is None:
+            self._source = choose_source(**self._choice)
+        return self._source
+
+    def _environment(self, source: DataSource) -> EnvSpec:
+        """The environment that the user names, else the data's own."""
+        if self.env is not None:
+            return env_spec(self.env, self.env_kwargs)
+        recorded_in = source.environment()
+        if recorded_in is None:
             raise UserError(
-                "no dataset: give --data.path FILE.hdf5, a file in D4RL's layout with the keys "
-                "observations, actions, rewards, terminals and timeouts. To try the package "
-                "without one, run: pex-lightning fit --config conf/pointmaze.yaml"
+                "the data do not say which environment they are from: give --data.env ID, and its "
+                "arguments under --data.env_kwargs."
             )
-        return Path(self.path)
+        env_id, env_kwargs = recorded_in
+        return env_spec(env_id, {**env_kwargs, **self.env_kwargs})
+
+
+def _announce(info: DatasetInfo, notes: tuple[str, ...]) -> None:
+    """Say once what is learnt from."""
+    _log.info(
+        f"Dataset {info.name}: {info.transitions:,} transitions of {info.rows:,} rows, "
+        f"{info.episodes:,} episodes, fingerprint {info.fingerprint}"
+    )
+    for note in notes:
+        _log.info(f"Note: {note}")
 
 
 def check_positive(name: str, value: float) -> None:

@@ -91,12 +91,13 @@ class OnlineData(OfflineData):
         """Chunks that mix the dataset with what is collected on the way."""
         trainer = self._bounded_trainer()
         module: Any = trainer.lightning_module
+        env = self.describe().env
         if self._frames is not None:
             self._frames.close()  # type: ignore[attr-defined]
         self._frames = frames(
             module.acting_policy(),
-            self.env,
-            self.env_kwargs,
+            env.id,
+            env.kwargs,
             seed=derive_seed("env", global_seed(), trainer.global_rank, self._collected),
             device=module.device,
         )

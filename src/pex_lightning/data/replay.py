@@ -8,7 +8,10 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import LazyTensorStorage, ReplayBuffer, TensorStorage
 from torchrl.data.replay_buffers.samplers import RandomSampler
+from torchrl.data.replay_buffers.storages import Storage
 from torchrl.data.replay_buffers.writers import ImmutableDatasetWriter
+
+from pex_lightning.data.transitions import Transitions
 
 LEARNING_KEYS: tuple[Any, ...] = (
     "observation",
@@ -19,12 +22,30 @@ LEARNING_KEYS: tuple[Any, ...] = (
 )
 
 
-def dataset_buffer(transitions: TensorDictBase) -> ReplayBuffer:
-    """A TorchRL buffer over a dataset ``[N]``, without a copy and without a way to add rows."""
-    columns = transitions.select(*LEARNING_KEYS)
+class KeptRows(RandomSampler):  # type: ignore[misc]
+    """Draws uniformly, with replacement, among the rows that are transitions.
+
+    Args:
+        kept: [N] int32.
+    """
+
+    def __init__(self, kept: torch.Tensor) -> None:
+        super().__init__()
+        self._kept = kept
+
+    def sample(self, storage: Storage, batch_size: int) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Places of `batch_size` rows in the storage, and no further information."""
+        del storage
+        drawn = torch.randint(len(self._kept), (batch_size,), generator=self._rng)
+        return self._kept[drawn].long(), {}
+
+
+def dataset_buffer(transitions: Transitions) -> ReplayBuffer:
+    """A TorchRL buffer over a dataset, without a copy and without a way to add rows."""
+    kept = transitions.kept
     return ReplayBuffer(
-        storage=TensorStorage(columns),
-        sampler=RandomSampler(),
+        storage=TensorStorage(transitions.rows.select(*LEARNING_KEYS)),
+        sampler=RandomSampler() if kept is None else KeptRows(kept),
         writer=ImmutableDatasetWriter(),
         generator=torch.Generator(),
     )

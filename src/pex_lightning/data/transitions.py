@@ -25,50 +25,29 @@ _CHECK_ROWS = 65_536
 
 
 @dataclass(frozen=True)
-class DatasetInfo:
-    """Where transitions come from; written beside results and into checkpoints.
-
-    Attributes:
-        name: Short name: the file's name without its ending, or the dataset's id.
-        path: The file that was read, absolute.
-        fingerprint: First 16 hexadecimal digits of a SHA-256 over the arrays that were used (as
-            float32 or bool), so that it does not depend on how the file is compressed.
-        rows: Rows in the file.
-        transitions: Transitions kept.
-        episodes: Complete episodes in the file: those that end in a terminal or a time-out.
-        terminals: Rows with a terminal.
-        timeouts: Rows with a time-out, read from the file or derived from the episode length.
-    """
-
-    name: str
-    path: str
-    fingerprint: str
-    rows: int
-    transitions: int
-    episodes: int
-    terminals: int
-    timeouts: int
-
-
-@dataclass(frozen=True)
 class Transitions:
     """N transitions in TorchRL's TED layout.
 
-    Entries of `tensordict` (batch size [N]): `observation` [N, obs_dim] float32, `action`
-    [N, act_dim] float32, `("next", "observation")` [N, obs_dim] float32, `("next", "reward")`
-    [N, 1] float32, and `("next", "terminated")`, `("next", "truncated")`, `("next", "done")`
-    [N, 1] bool, where done = terminated or truncated.
+    Entries (batch size [N]): `observation` [N, obs_dim] float32, `action` [N, act_dim] float32,
+    `("next", "observation")` [N, obs_dim] float32, `("next", "reward")` [N, 1] float32, and
+    `("next", "terminated")`, `("next", "truncated")`, `("next", "done")` [N, 1] bool, where done =
+    terminated or truncated.
 
     Only `terminated` masks the value of the next observation. `truncated` says that the row after
     this one does not continue the episode although the episode did not terminate.
 
+    A file's rows stay where they are, observations and next observations in the same memory, and
+    `kept` lists those that are transitions.
+
     Attributes:
-        tensordict: The transitions.
+        rows: All rows, batch size [R].
         source: The file or dataset id; named in errors.
+        kept: [N] int32, the rows that are transitions, ascending; None if all are.
     """
 
-    tensordict: TensorDict
+    rows: TensorDict
     source: str
+    kept: torch.Tensor | None = None
 
     @classmethod
     def from_tensors(
@@ -81,17 +60,19 @@ class Transitions:
         terminated: torch.Tensor,
         truncated: torch.Tensor,
         source: str,
+        kept: torch.Tensor | None = None,
     ) -> Transitions:
         """Group columns into transitions. Nothing is copied where the types are right already.
 
         Args:
-            observation: [N, obs_dim].
-            action: [N, act_dim].
-            next_observation: [N, obs_dim].
-            reward: [N] or [N, 1].
-            terminated: [N] or [N, 1], bool.
-            truncated: [N] or [N, 1], bool.
+            observation: [R, obs_dim].
+            action: [R, act_dim].
+            next_observation: [R, obs_dim].
+            reward: [R] or [R, 1].
+            terminated: [R] or [R, 1], bool.
+            truncated: [R] or [R, 1], bool.
             source: The file or dataset id; named in errors.
+            kept: [N] int32, the rows that are transitions, ascending; None if all are.
 
         Raises:
             UserError: Lengths or shapes do not fit together, or there are no rows.
@@ -118,44 +99,57 @@ class Transitions:
             },
             batch_size=[size],
         )
-        tensordict = TensorDict(
+        rows = TensorDict(
             {"observation": observation.float(), "action": action.float(), "next": following},
             batch_size=[size],
         )
-        return cls(tensordict=tensordict, source=source)
+        return cls(rows=rows, source=source, kept=kept)
 
     def __len__(self) -> int:
-        return len(self.observation)
+        return self.rows.batch_size[0] if self.kept is None else len(self.kept)
+
+    @property
+    def tensordict(self) -> TensorDict:
+        """The transitions alone, batch size [N]; a copy unless every row is one."""
+        if self.kept is None:
+            return self.rows
+        kept: TensorDict = self.rows[self.kept.long()]
+        return kept
 
     @property
     def observation(self) -> torch.Tensor:
         """Observations before the action, [N, obs_dim] float32."""
-        return _tensor(self.tensordict, "observation")
+        return self._column("observation")
 
     @property
     def action(self) -> torch.Tensor:
         """Actions, [N, act_dim] float32."""
-        return _tensor(self.tensordict, "action")
+        return self._column("action")
 
     @property
     def next_observation(self) -> torch.Tensor:
         """Observations after the action, [N, obs_dim] float32."""
-        return _tensor(self.tensordict, "next", "observation")
+        return self._column("next", "observation")
 
     @property
     def reward(self) -> torch.Tensor:
         """Raw rewards, [N, 1] float32."""
-        return _tensor(self.tensordict, "next", "reward")
+        return self._column("next", "reward")
 
     @property
     def obs_dim(self) -> int:
         """Size of one observation."""
-        return self.observation.shape[1]
+        return int(self.rows["observation"].shape[1])
 
     @property
     def action_dim(self) -> int:
         """Size of one action."""
-        return self.action.shape[1]
+        return int(self.rows["action"].shape[1])
+
+    def transform_rewards_(self, transform: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Replace the rewards by what `transform` makes of them ([R, 1]), in place."""
+        reward = _tensor(self.rows, "next", "reward")
+        reward.copy_(transform(reward))
 
     def check_finite(self) -> None:
         """Refuse NaN and infinity.
@@ -164,13 +158,13 @@ class Transitions:
             UserError: Names the column, how many transitions are bad, and the first of them.
         """
         columns = {
-            "observation": self.observation,
-            "action": self.action,
-            "next observation": self.next_observation,
-            "reward": self.reward,
+            "observation": ("observation",),
+            "action": ("action",),
+            "next observation": ("next", "observation"),
+            "reward": ("next", "reward"),
         }
-        for name, values in columns.items():
-            bad = _rows_where(values, lambda block: ~torch.isfinite(block))
+        for name, key in columns.items():
+            bad = self._where(lambda block: ~torch.isfinite(block), *key)
             if len(bad):
                 raise UserError(
                     f"{self.source}: {name} is NaN or infinite in {len(bad)} of {len(self)} "
@@ -211,7 +205,7 @@ class Transitions:
             UserError: An action lies outside by more than `ACTION_TOLERANCE` of half the range.
         """
         lower, upper = _bounds(low, high, -ACTION_TOLERANCE)
-        bad = _rows_where(self.action, lambda block: (block < lower) | (block > upper))
+        bad = self._where(lambda block: (block < lower) | (block > upper), "action")
         if len(bad):
             action = self.action[bad[0]]
             column = int(((action < lower) | (action > upper)).nonzero()[0])
@@ -234,7 +228,27 @@ class Transitions:
             high: Largest action.
         """
         lower, upper = _bounds(low, high, ACTION_MARGIN)
-        torch.clamp(self.action, lower, upper, out=self.action)
+        action = _tensor(self.rows, "action")
+        torch.clamp(action, lower, upper, out=action)
+
+    def _column(self, *key: str) -> torch.Tensor:
+        values = _tensor(self.rows, *key)
+        return values if self.kept is None else values[self.kept.long()]
+
+    def _where(self, test: Callable[[torch.Tensor], torch.Tensor], *key: str) -> np.ndarray:
+        """Transitions in whose column the test holds anywhere, looked for in blocks of rows."""
+        values = _tensor(self.rows, *key)
+        found = [
+            start + test(values[start : start + _CHECK_ROWS]).any(dim=1).nonzero()[:, 0].numpy()
+            for start in range(0, len(values), _CHECK_ROWS)
+        ]
+        rows = np.concatenate(found)
+        if self.kept is None or len(rows) == 0:
+            return rows
+        kept = self.kept.numpy()
+        places = np.searchsorted(kept, rows)
+        transitions: np.ndarray = places[kept[np.minimum(places, len(kept) - 1)] == rows]
+        return transitions
 
 
 def _tensor(tensordict: TensorDict, *key: str) -> torch.Tensor:
@@ -253,15 +267,6 @@ def _bounds(
     # A half-open range has no width to take a share of: its finite end stays where it is.
     inset = np.where(np.isfinite(inset), inset, 0.0)
     return torch.from_numpy(lower + inset).float(), torch.from_numpy(upper - inset).float()
-
-
-def _rows_where(values: torch.Tensor, test: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
-    """Rows of `values` [N, D] in which the test holds anywhere, in blocks to spare memory."""
-    found = [
-        start + test(values[start : start + _CHECK_ROWS]).any(dim=1).nonzero()[:, 0].numpy()
-        for start in range(0, len(values), _CHECK_ROWS)
-    ]
-    return np.concatenate(found)
 
 
 def _check_lengths(source: str, **columns: torch.Tensor) -> None:

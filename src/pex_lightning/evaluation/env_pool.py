@@ -13,14 +13,13 @@ import os
 import signal
 import traceback
 import weakref
-from collections.abc import Iterator
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 
 import numpy as np
 
 from pex_lightning.errors import UserError
 from pex_lightning.evaluation.env_group import EnvFactory, EnvGroup, Frame, Orders, Sizes
+from pex_lightning.processes import interrupts_held
 
 _PARENT_CHECK_SECONDS = 2.0
 _STOP_SECONDS = 5.0
@@ -133,7 +132,7 @@ class _Worker:
         self.process = context.Process(
             target=_serve, args=(theirs, factory, rows, os.getpid()), daemon=True
         )
-        with _interrupts_held():
+        with interrupts_held():
             self.process.start()
         theirs.close()
 
@@ -207,18 +206,3 @@ def _next_orders(pipe: Connection, parent: int) -> Orders | None:
     orders = pipe.recv()
     assert orders is None or isinstance(orders, Orders)
     return orders
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back, here and in a process started meanwhile, until that one ignores it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # It unblocks SIGINT once it has started, so it has to be running before.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

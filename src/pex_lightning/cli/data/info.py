@@ -1,0 +1,257 @@
+"""``pex-lightning data info``: what is in a dataset, in words, numbers and a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pex_lightning.cli.arguments import command_parser, parse
+from pex_lightning.cli.console import set_up_messages
+from pex_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from pex_lightning.data.dataset import Dataset
+    from pex_lightning.data.inspection.maze_plan import MazePlan
+    from pex_lightning.data.inspection.picture import Visits
+    from pex_lightning.data.inspection.summary import Summary
+    from pex_lightning.data.sources import DataSource
+    from pex_lightning.envs.make import EnvSpec
+
+_OURS = "pex_lightning/"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """A dataset that is on this machine.
+
+    Attributes:
+        name: What it was called for.
+        source: Where it is from.
+        path: Its file; None if it is no file in D4RL's layout.
+        dataset: What was read, if there is no file.
+        spec: The environment, if it is known.
+        plan: Its maze, if it has one.
+        limit: Rows of an episode that times out, if that is known.
+        notes: What the user has to know.
+    """
+
+    name: str
+    source: DataSource
+    path: Path | None
+    dataset: Dataset | None
+    spec: EnvSpec | None
+    plan: MazePlan | None
+    limit: int | None
+    notes: tuple[str, ...]
+
+
+def run(argv: list[str]) -> int:
+    """Describe a dataset on standard output.
+
+    Raises:
+        UserError: The dataset is not there or cannot be read at all, or the arguments are wrong.
+    """
+    settings = _parse(argv)
+    set_up_messages()
+    from pex_lightning.cli.data.summary_text import Told, as_json, as_text  # noqa: PLC0415
+
+    opened = _open(settings)
+    summary = _summarise(opened)
+    in_walls = None
+    fits = opened.spec is not None and opened.spec.obs_dim == len(summary.observations)
+    # Of data that are not the environment's it says nothing; a picture may show what they are.
+    if opened.plan is not None and (fits or settings.picture is not None):
+        visits = _visits(opened, summary)
+        in_walls = opened.plan.share_in_walls(visits.xy)
+        if settings.picture is not None:
+            from pex_lightning.data.inspection.picture import draw_visits  # noqa: PLC0415
+
+            draw_visits(Path(settings.picture).expanduser(), visits, opened.plan)
+    told = Told(
+        name=opened.name if summary.info is None else summary.info.name,
+        path=None if opened.path is None else str(opened.path),
+        env=None if opened.spec is None else opened.spec.id,
+        in_walls=in_walls,
+        picture=settings.picture,
+        notes=opened.notes,
+    )
+    text = as_json(summary, told) if settings.json else as_text(summary, told, settings.all)
+    sys.stdout.write(text)
+    return 0
+
+
+def _parse(argv: list[str]) -> Any:
+    parser = command_parser(
+        "data info", "Say what is in a dataset, and draw where its rows are if it is from a maze."
+    )
+    parser.add_argument(
+        "dataset",
+        type=str,
+        metavar="FILE|TASK|minari:ID|RECIPE",
+        help="A file in D4RL's layout, a task of D4RL, a Minari dataset, or one made here.",
+    )
+    parser.add_argument("--env", type=str | None, default=None, help="The environment's id.")
+    parser.add_argument(
+        "--env_kwargs",
+        type=dict[str, Any] | None,
+        default=None,
+        metavar="JSON",
+        help="Its arguments.",
+    )
+    parser.add_argument(
+        "--max_episode_steps",
+        type=int | None,
+        default=None,
+        help="Rows of an episode that times out, for a file without 'timeouts'.",
+    )
+    parser.add_argument(
+        "--picture",
+        type=str | None,
+        default=None,
+        metavar="FILE.png",
+        help="Draw where the rows are, over the maze's walls.",
+    )
+    parser.add_argument(
+        "--fetch", action="store_true", help="Fetch or make the dataset if it is not here."
+    )
+    parser.add_argument("--all", action="store_true", help="List every dimension.")
+    parser.add_argument("--json", action="store_true", help="Print one JSON object.")
+    return parse(parser, argv)
+
+
+def _open(settings: Any) -> _Opened:
+    """Find the dataset and its environment; nothing is downloaded unless that was asked for."""
+    from pex_lightning.data.sources import D4RLSource, FileSource, resolve  # noqa: PLC0415
+
+    source = resolve(settings.dataset)
+    if settings.max_episode_steps is not None and not isinstance(source, FileSource):
+        raise UserError(
+            f"--max_episode_steps is for files; where the episodes of {settings.dataset} end is "
+            "known. Leave it out."
+        )
+    if settings.fetch:
+        source.prepare()
+    else:
+        _check_is_here(source, settings.dataset)
+    path = source.path()
+    spec, notes = _environment(settings, source, path)
+    limit = settings.max_episode_steps
+    if isinstance(source, D4RLSource):
+        limit = source.task.max_episode_steps
+    elif limit is None and spec is not None:
+        limit = spec.max_episode_steps
+    return _Opened(
+        name=settings.dataset,
+        source=source,
+        path=path,
+        dataset=source.read(spec) if path is None else None,
+        spec=spec,
+        plan=_plan(settings, spec),
+        limit=limit,
+        notes=(*source.notes(), *notes),
+    )
+
+
+def _check_is_here(source: DataSource, reference: str) -> None:
+    from pex_lightning.data.sources import MinariSource  # noqa: PLC0415
+
+    if isinstance(source, MinariSource):
+        from pex_lightning.data.minari.store import is_local  # noqa: PLC0415
+
+        if not is_local(source.dataset_id):
+            raise UserError(
+                f"{reference} is not on this machine. Fetch it: pex-lightning data info "
+                f"{reference} --fetch"
+            )
+    elif source.path() is None:
+        # It knows the command that gets it.
+        source.read()
+
+
+def _environment(
+    settings: Any, source: DataSource, path: Path | None
+) -> tuple[EnvSpec | None, tuple[str, ...]]:
+    """The environment that the user names, else the data's; with notes if there is none."""
+    from pex_lightning.envs import env_spec  # noqa: PLC0415
+
+    if settings.env is not None:
+        return env_spec(settings.env, settings.env_kwargs), ()
+    if settings.env_kwargs is not None:
+        raise UserError("--env_kwargs are the arguments of an environment: name it with --env.")
+    try:
+        found = source.environment()
+        if found is None and path is not None:
+            found = _environment_of_file(path)
+        return (None, ()) if found is None else (env_spec(*found), ())
+    except UserError as error:
+        return None, (str(error),)
+
+
+def _environment_of_file(path: Path) -> tuple[str, Mapping[str, Any]] | None:
+    """What a file that was recorded in one of our environments says of itself.
+
+    Nothing is imported for it: another id is ignored.
+    """
+    import gymnasium  # noqa: PLC0415
+
+    from pex_lightning.data.hdf5 import open_hdf5  # noqa: PLC0415
+
+    with open_hdf5(path) as file:
+        named = file.attrs.get("env_id")
+    if isinstance(named, str) and named.startswith(_OURS) and named in gymnasium.registry:
+        return named, {}
+    return None
+
+
+def _plan(settings: Any, spec: EnvSpec | None) -> MazePlan | None:
+    """The environment's maze; an error if a picture is wanted and there is none."""
+    from pex_lightning.data.inspection.maze_plan import maze_plan  # noqa: PLC0415
+
+    plan = None if spec is None else maze_plan(spec.id, spec.kwargs)
+    if plan is not None or settings.picture is None:
+        return plan
+    if spec is None:
+        raise UserError(
+            f"--picture needs the maze that {settings.dataset} was recorded in, which is not "
+            "known. Give its environment, such as --env pex_lightning/AntMaze-UMaze-v0."
+        )
+    raise UserError(
+        f"--picture draws data over a maze, and {spec.id} has none. Leave it out, or give the "
+        "environment of a maze with --env."
+    )
+
+
+def _summarise(opened: _Opened) -> Summary:
+    from pex_lightning.data.d4rl import read_d4rl  # noqa: PLC0415
+    from pex_lightning.data.inspection.ranges import ActionSpace  # noqa: PLC0415
+    from pex_lightning.data.inspection.summary import summarise_dataset, summarise_file  # noqa: PLC0415
+    from pex_lightning.data.sources import FileSource  # noqa: PLC0415
+
+    spec, path = opened.spec, opened.path
+    space = None if spec is None else ActionSpace(spec.id, spec.action_low, spec.action_high)
+    if path is None:
+        assert opened.dataset is not None
+        return summarise_dataset(opened.dataset, space=space)
+
+    def read() -> Dataset:
+        if isinstance(opened.source, FileSource):
+            return read_d4rl(path, spec=spec, max_episode_steps=opened.limit)
+        return opened.source.read(spec)
+
+    return summarise_file(path, read, space=space, max_episode_steps=opened.limit)
+
+
+def _visits(opened: _Opened, summary: Summary) -> Visits:
+    from pex_lightning.data.inspection.picture import visits_of  # noqa: PLC0415
+    from pex_lightning.data.inspection.raw import columns_of, open_columns  # noqa: PLC0415
+
+    name = opened.name if summary.info is None else summary.info.name
+    fingerprint = "" if summary.info is None else summary.info.fingerprint
+    if opened.path is None:
+        assert opened.dataset is not None
+        return visits_of(columns_of(opened.dataset), opened.limit, name, fingerprint)
+    with open_columns(opened.path) as columns:
+        return visits_of(columns, opened.limit, name, fingerprint)

@@ -1,0 +1,140 @@
+"""``pex-lightning data make``: record a dataset on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pex_lightning.cli.arguments import command_parser, parse
+from pex_lightning.data.cache import cache_folder
+from pex_lightning.data.generate import RECIPES, cached_path, make_dataset
+from pex_lightning.errors import UserError
+
+_ORIGIN = (
+    "These data were recorded by this package, AntMaze with its own walker: they are not D4RL's "
+    "files, and scores of what is learnt from them are not D4RL's."
+)
+_TERMINATED = 128 + signal.SIGTERM
+
+
+def run(argv: list[str]) -> int:
+    """Record a dataset, unless the cache has it, and print its path.
+
+    Raises:
+        UserError: An argument is wrong, the file exists, or it cannot be written.
+    """
+    settings = _parse(argv)
+    cached = cached_path(
+        settings.name, rows=settings.rows, seed=settings.seed, cache_dir=settings.cache_dir
+    )
+    path = cached if settings.out is None else settings.out
+    seconds = None
+    if settings.out is None and path.is_file() and not settings.overwrite:
+        sys.stderr.write("made before; --overwrite makes it again\n")
+    else:
+        _check(path, overwrite=settings.overwrite)
+        if settings.out is None:
+            cache_folder("made", path.parent)
+        start = time.monotonic()
+        with _sigterm_as_exit():
+            make_dataset(
+                settings.name,
+                path,
+                rows=settings.rows,
+                seed=settings.seed,
+                workers=settings.workers,
+                progress=True,
+            )
+        seconds = time.monotonic() - start
+    sys.stderr.write(_summary(path, seconds))
+    sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def _check(path: Path, *, overwrite: bool) -> None:
+    """Refuse before the recording what would fail after it."""
+    if path.is_dir():
+        raise UserError(f"--out: found {path}, which is a folder, expected a file to write.")
+    if path.exists() and not overwrite:
+        raise UserError(f"--out: {path} exists already; --overwrite replaces it.")
+
+
+def _summary(path: Path, seconds: float | None) -> str:
+    with h5py.File(path, "r") as file:
+        ends = np.flatnonzero(file["timeouts"][:]) + 1
+        rewards = file["rewards"][:]
+    touching = np.add.reduceat(rewards, np.append(0, ends[:-1])) > 0
+    speed = "" if seconds is None else f", {len(rewards) / seconds:,.0f} rows/s"
+    return (
+        f"{len(rewards):,} rows in {len(ends):,} episodes, {touching.mean():.0%} of which touch "
+        f"the evaluation goal{speed}\n{_ORIGIN}\n"
+    )
+
+
+@contextlib.contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    """Leave by way of an exception on SIGTERM, so that nothing half written stays behind."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise SystemExit(_TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _parse(argv: list[str]) -> Any:
+    parser = command_parser(
+        "data make",
+        "Record a dataset on this machine, without a network, and print its path. AntMaze follows "
+        "D4RL's recipe with a walker of this package: comparable data, but not D4RL's files.",
+    )
+    parser.add_argument("name", type=str, metavar="NAME", help=f"One of {', '.join(RECIPES)}.")
+    parser.add_argument(
+        "--rows", type=int | None, default=None, help="Number of rows; by default the recipe's."
+    )
+    parser.add_argument("--seed", type=int, default=0, help="Seed of everything random.")
+    parser.add_argument(
+        "--out",
+        type=Path | None,
+        default=None,
+        metavar="FILE",
+        help="File to write; by default one in --cache_dir, where runs with --data.source make "
+        "find it.",
+    )
+    parser.add_argument(
+        "--cache_dir",
+        type=Path | None,
+        default=None,
+        metavar="FOLDER",
+        help="By default $XDG_CACHE_HOME/pex-lightning/made.",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int | None,
+        default=None,
+        help="Processes to record in; by default one for each processor. The data do not depend "
+        "on it.",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="Replace a file that exists.")
+    settings = parse(parser, argv)
+    for key in ("out", "cache_dir"):
+        if (folder := getattr(settings, key)) is not None:
+            setattr(settings, key, Path(folder).expanduser())
+    return settings

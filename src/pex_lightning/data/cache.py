@@ -1,0 +1,70 @@
+"""Where datasets are kept, and how a file comes into being: complete, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pex_lightning.errors import UserError
+
+
+def cache_path(kind: str, folder: str | Path | None = None) -> Path:
+    """The folder for one kind of dataset; it need not exist.
+
+    Args:
+        kind: `made` or `d4rl`.
+        folder: The user's choice. None takes `$XDG_CACHE_HOME/pex-lightning/<kind>`, with
+            `~/.cache` where the variable is unset.
+    """
+    if folder is not None:
+        return Path(folder).expanduser()
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "pex-lightning" / kind
+
+
+def cache_folder(kind: str, folder: str | Path | None = None) -> Path:
+    """As `cache_path`, and create the folder if it is absent.
+
+    Raises:
+        UserError: It cannot be created.
+    """
+    path = cache_path(kind, folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"dataset folder {path}: could not be created ({error.strerror}); set "
+            "--cache_dir (--data.cache_dir of fit) or XDG_CACHE_HOME to one that can be written to."
+        ) from error
+    return path
+
+
+@contextlib.contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place on success and vanishes otherwise.
+
+    Raises:
+        UserError: The folder or the file cannot be written.
+    """
+    try:
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise UserError(
+            f"{path}: found that {path.parent} cannot be written to ({error.strerror}), expected a "
+            "folder that exists and is writable"
+        ) from error
+    os.close(handle)
+    try:
+        yield Path(aside)
+        # A private mode is right for a temporary file, not for the result.
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(aside).chmod(0o666 & ~umask)
+        Path(aside).replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: could not be written ({error})") from error
+    finally:
+        Path(aside).unlink(missing_ok=True)

@@ -1,0 +1,153 @@
+"""Columns of a dataset, wherever they are kept, read in blocks and checked on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+
+from pex_lightning.errors import UserError
+
+_BLOCK_BYTES = 2 * 2**20
+_MAX_BLOCK_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Column:
+    """One numeric array of a dataset, rows first.
+
+    Attributes:
+        source: The file, or a name; for errors.
+        key: The array's name; for errors.
+        values: The array, [N, D], [N] or [N, 1]: in a file or in memory.
+
+    Raises:
+        UserError: It does not hold numbers.
+    """
+
+    source: str
+    key: str
+    values: h5py.Dataset | np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.values.dtype.kind not in "fiub":
+            raise UserError(
+                f"{self.source}: '{self.key}' has type {self.values.dtype}, expected numbers "
+                f"(float32)."
+            )
+
+    def check_shape(self, *, matrix: bool) -> None:
+        """Refuse another shape.
+
+        Args:
+            matrix: Whether [N, D] is expected; otherwise [N] or [N, 1].
+
+        Raises:
+            UserError: Names the shape.
+        """
+        shape: tuple[int, ...] | None = self.values.shape
+        if shape is None or not _shape_fits(shape, matrix=matrix):
+            expected = "[rows, size]" if matrix else "[rows]"
+            found = "no values" if shape is None else f"shape {list(shape)}"
+            raise UserError(f"{self.source}: '{self.key}' has {found}, expected {expected}.")
+
+    def __len__(self) -> int:
+        return int(self.values.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Numbers per row."""
+        return int(np.prod(self.values.shape[1:]))
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Go through the array from its first row to its last.
+
+        Yields:
+            (first row, values [rows, width] float32). The values are overwritten by the next block.
+
+        Raises:
+            UserError: After the last block, if a value is NaN or infinite as float32.
+        """
+        size = min(self._block_rows(), max(1, _MAX_BLOCK_BYTES // (4 * self.width)))
+        buffer = np.empty((size, *self.values.shape[1:]), dtype=np.float32)
+        return self._blocks_of(buffer, size)
+
+    def _blocks_of(self, into: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Read `size` rows at a time into an array of the whole length, or of one block."""
+        whole = len(into) == len(self)
+        bad_rows, first_bad = 0, -1
+        for start in range(0, len(self), size):
+            stop = min(start + size, len(self))
+            block = into[start:stop] if whole else into[: stop - start]
+            self._read(start, stop, block)
+            block = block.reshape(stop - start, self.width)
+            yield start, block
+            finite = np.isfinite(block)
+            if not finite.all():
+                bad = np.flatnonzero(~finite.all(axis=1))
+                first_bad = start + int(bad[0]) if bad_rows == 0 else first_bad
+                bad_rows += len(bad)
+        if bad_rows:
+            raise UserError(
+                f"{self.source}: '{self.key}' has NaN or infinity in {bad_rows} of {len(self)} "
+                f"rows, first in row {first_bad}. Remove or repair these rows."
+            )
+
+    def matrix(self, seen: Callable[[np.ndarray], None] | None = None) -> np.ndarray:
+        """The whole array: [N, width] float32, checked like `blocks`, and nothing beside it.
+
+        Args:
+            seen: Called with every block of rows.
+        """
+        values = np.empty(self.values.shape, dtype=np.float32)
+        for _, block in self._blocks_of(values, self._block_rows()):
+            if seen is not None:
+                seen(block)
+        return values.reshape(len(self), self.width)
+
+    def vector(self) -> np.ndarray:
+        """The whole of an [N] or [N, 1] array: [N] float32, checked like `blocks`."""
+        values: np.ndarray = self.matrix()[:, 0]
+        return values
+
+    def flags(self) -> np.ndarray:
+        """The whole of an [N] or [N, 1] array of flags: [N] bool.
+
+        Raises:
+            UserError: A value is neither 0 nor 1.
+        """
+        values = self.vector()
+        bad = np.flatnonzero((values != 0) & (values != 1))
+        if len(bad):
+            raise UserError(
+                f"{self.source}: '{self.key}' has {len(bad)} of {len(self)} values that are "
+                f"neither false (0) nor true (1), first {values[bad[0]]:g} in row {bad[0]}."
+            )
+        flags: np.ndarray = values == 1
+        return flags
+
+    def _read(self, start: int, stop: int, into: np.ndarray) -> None:
+        if isinstance(self.values, np.ndarray):
+            # What float32 cannot hold becomes infinite, which is refused with its row.
+            with np.errstate(over="ignore"):
+                into[:] = self.values[start:stop]
+        else:
+            self.values.read_direct(into, np.s_[start:stop])
+
+    def _block_rows(self) -> int:
+        row_bytes = 4 * self.width
+        rows = max(1, _BLOCK_BYTES // row_bytes)
+        chunks = None if isinstance(self.values, np.ndarray) else self.values.chunks
+        if chunks is not None:
+            # Whole chunks, or every chunk would be decompressed once for each block it lies in.
+            chunk = int(chunks[0])
+            rows = chunk * max(1, rows // chunk)
+        return max(1, min(rows, len(self)))
+
+
+def _shape_fits(shape: tuple[int, ...], *, matrix: bool) -> bool:
+    if matrix:
+        return len(shape) == 2 and shape[1] > 0
+    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)

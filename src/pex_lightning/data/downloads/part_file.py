@@ -1,0 +1,159 @@
+"""A file that is being downloaded: what came of it so far, where from, and that one process writes.
+
+`NAME.part` holds the first bytes of NAME; `NAME.part.json` says which bytes they are: without it,
+or after a change at the source, nothing is ever appended to them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pex_lightning.data.cache import written_aside
+
+if sys.platform != "win32":
+    import fcntl
+
+_log = logging.getLogger(__name__)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One version of a file at one address.
+
+    Attributes:
+        url: The address, without a user's name and password.
+        validator: A strong ETag, or a Last-Modified date; None if the server gave neither, and
+            what came cannot be resumed then.
+        size: The whole file's size in bytes; None if the server did not say.
+    """
+
+    url: str
+    validator: str | None
+    size: int | None
+
+
+class PartFile:
+    """The first bytes of a file.
+
+    Args:
+        target: The file that it will become.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target.with_name(f"{target.name}.part")
+        self._note = target.with_name(f"{target.name}.part.json")
+
+    @property
+    def size(self) -> int:
+        """Bytes here so far."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def source(self) -> Source | None:
+        """Whose bytes they are; None if they cannot be resumed."""
+        try:
+            found = json.loads(self._note.read_text(encoding="utf-8"))
+            source = Source(found["url"], found["validator"], found["size"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        types_fit = isinstance(source.url, str) and isinstance(source.size, int | None)
+        if not types_fit or not isinstance(source.validator, str) or self.size == 0:
+            return None
+        return source
+
+    def start(self, source: Source) -> BinaryIO:
+        """Drop what is here and open for bytes from the beginning."""
+        # In this order a process killed in between leaves bytes without a note: not resumable.
+        self._note.unlink(missing_ok=True)
+        self.path.write_bytes(b"")
+        if source.validator is not None:
+            with written_aside(self._note) as aside:
+                aside.write_text(json.dumps(asdict(source)), encoding="utf-8")
+        return self.resume()
+
+    def resume(self) -> BinaryIO:
+        """Open for the bytes that come after those that are here."""
+        return self.path.open("ab")
+
+    def discard(self) -> None:
+        """Drop what is here."""
+        self._note.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Make it the file that it was meant to be, at once and on the disk."""
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+        self.path.replace(self.target)
+        self._note.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Keep other processes from downloading `target` meanwhile; waits for one that does.
+
+    The lock ends with the process, however that ends. A file system without locks is not an error.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
+    path = target.with_name(f".{target.name}.lock")
+    handle = _acquire(path)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            # While it is held: whoever waits sees that its file is gone, and makes a new one.
+            path.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _acquire(path: Path) -> int | None:
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(handle, path)
+            if _is_at(handle, path):
+                return handle
+        except BaseException as error:
+            os.close(handle)
+            if not isinstance(error, OSError) or error.errno not in _NO_LOCKS:
+                raise
+            path.unlink(missing_ok=True)
+            _log.warning(
+                "%s: this file system has no locks; do not fetch a file twice at the same time",
+                path.parent,
+            )
+            return None
+        os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file still has that name: who held the lock before may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(handle: int, path: Path) -> None:
+    if sys.platform == "win32":
+        raise OSError(errno.ENOTSUP, "no locks")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _log.info("%s: another process is fetching it; waiting", path.parent)
+        fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,0 +1,1 @@
+"""Minari's datasets: read without importing what they name, and written."""

@@ -1,0 +1,228 @@
+"""Minari's datasets on this machine: where they lie, what they say of themselves, fetching them.
+
+Minari itself may make the environment that a dataset names, which imports the module that the
+dataset names. So `metadata.json` is read here, and of it only names, numbers and shapes are used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pex_lightning.errors import UserError
+
+DEFAULT_REMOTE = "hf://farama-minari"
+"""Where Minari 0.5 downloads from unless `MINARI_REMOTE` says otherwise."""
+
+PIP = "pip install 'pex-lightning[minari]'"
+
+# No dots: an id can never leave the folder of the datasets.
+_ID = re.compile(r"(?:[-\w]+/)*[-\w]+-v\d+", re.ASCII)
+_DATA_FILE = "main_data.hdf5"
+
+
+@dataclass(frozen=True)
+class MinariMetadata:
+    """What `metadata.json` of a dataset says.
+
+    Attributes:
+        dataset_id: The dataset's id, such as `mujoco/hopper/medium-v0`.
+        folder: The folder of its data.
+        data_format: `hdf5`, `arrow` or `parquet`.
+        total_steps: Steps of all episodes.
+        total_episodes: Number of episodes.
+        observation_space: The space as Minari writes it: `type`, `shape`, `dtype`, `subspaces`.
+        action_space: The space as Minari writes it.
+        env_spec: The environment that the data were recorded in, as gymnasium writes it; None if
+            the dataset does not say.
+        eval_env_spec: The environment that its authors evaluate in, if they name another.
+    """
+
+    dataset_id: str
+    folder: Path
+    data_format: str
+    total_steps: int
+    total_episodes: int
+    observation_space: Mapping[str, Any]
+    action_space: Mapping[str, Any]
+    env_spec: Mapping[str, Any] | None
+    eval_env_spec: Mapping[str, Any] | None
+
+    @property
+    def source(self) -> str:
+        """The dataset's name in messages."""
+        return f"minari:{self.dataset_id}"
+
+    @property
+    def file(self) -> Path:
+        """The file of an HDF5 dataset."""
+        return self.folder / _DATA_FILE
+
+
+def datasets_root() -> Path:
+    """The folder of Minari's datasets: `$MINARI_DATASETS_PATH`, else `~/.minari/datasets`."""
+    root = os.environ.get("MINARI_DATASETS_PATH")
+    return Path(root) if root else Path.home() / ".minari" / "datasets"
+
+
+def dataset_folder(dataset_id: str) -> Path:
+    """The folder of a dataset, whether it exists or not.
+
+    Raises:
+        UserError: The id is malformed.
+    """
+    if _ID.fullmatch(dataset_id) is None:
+        raise UserError(
+            f"minari:{dataset_id} is not an id of Minari's; expected names parted by slashes and "
+            "a version, such as minari:D4RL/antmaze/umaze-v1 or minari:mujoco/hopper/medium-v0."
+        )
+    return datasets_root() / dataset_id
+
+
+def is_local(dataset_id: str) -> bool:
+    """Whether a dataset lies on this machine as a whole, as far as its files tell.
+
+    Raises:
+        UserError: The id is malformed.
+    """
+    data = dataset_folder(dataset_id) / "data"
+    if not (data / "metadata.json").is_file():
+        return False
+    # A download that broke off may have left the description alone.
+    other = any(entry.is_dir() for entry in data.iterdir())
+    return other or (data / _DATA_FILE).is_file()
+
+
+def ensure_minari(dataset_id: str) -> None:
+    """See to it that a dataset lies on this machine; downloads it if it does not.
+
+    Raises:
+        UserError: The id is malformed, or the dataset is not here and could not be fetched; the
+            remote that was tried and the other ways are named.
+    """
+    if is_local(dataset_id):
+        return
+    try:
+        import minari  # noqa: F401, PLC0415
+        from minari.storage.hosting import download_dataset  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise _not_fetched(dataset_id, f"the package minari is missing; run: {PIP}") from error
+    folder = dataset_folder(dataset_id)
+    sys.stderr.write(f"Downloading minari:{dataset_id} from {_remote()} to {folder}\n")
+    # Standard output belongs to results. The network's layers raise errors of a dozen types.
+    try:
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            download_dataset(dataset_id, force_download=folder.exists())
+    except ImportError as error:
+        raise _not_fetched(dataset_id, f"{_first_line(error)} (or run: {PIP})") from error
+    except Exception as error:
+        raise _not_fetched(dataset_id, f"{type(error).__name__}: {_first_line(error)}") from error
+    if not is_local(dataset_id):
+        raise _not_fetched(dataset_id, "what came is not a dataset")
+
+
+def read_metadata(dataset_id: str) -> MinariMetadata:
+    """What a dataset on this machine says of itself. Nothing that it names is imported or made.
+
+    Raises:
+        UserError: It is not on this machine, or what it says is damaged or incomplete.
+    """
+    folder = dataset_folder(dataset_id) / "data"
+    path = folder / "metadata.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"minari:{dataset_id}: {path} cannot be read ({error.strerror}). Fetch the dataset "
+            "again, or copy it there."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(dataset_id, path, str(error)) from error
+    if not isinstance(raw, dict):
+        raise _damaged(dataset_id, path, f"it holds a {type(raw).__name__}")
+    try:
+        return MinariMetadata(
+            dataset_id=dataset_id,
+            folder=folder,
+            data_format=str(raw.get("data_format", "hdf5")),
+            total_steps=_count(raw, "total_steps"),
+            total_episodes=_count(raw, "total_episodes"),
+            observation_space=_space(raw, "observation_space"),
+            action_space=_space(raw, "action_space"),
+            env_spec=_nested(raw, "env_spec"),
+            eval_env_spec=_nested(raw, "eval_env_spec"),
+        )
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _damaged(dataset_id, path, str(error)) from error
+
+
+def local_datasets() -> list[str]:
+    """Ids of the datasets on this machine."""
+    root = datasets_root()
+    found = [path.parent.parent for path in root.glob("**/data/metadata.json")]
+    return sorted(path.relative_to(root).as_posix() for path in found)
+
+
+def _remote() -> str:
+    return os.environ.get("MINARI_REMOTE") or DEFAULT_REMOTE
+
+
+def _not_fetched(dataset_id: str, reason: str) -> UserError:
+    here = local_datasets()
+    near = difflib.get_close_matches(dataset_id, here, n=3, cutoff=0.4) or here[:5]
+    listed = f" Datasets there: {', '.join(near)}." if near else ""
+    return UserError(
+        f"minari:{dataset_id} is not in {datasets_root()}, and could not be fetched from "
+        f"{_remote()}: {reason}.{listed}\n"
+        f"Without a network: run `minari download {dataset_id}` on another machine and copy its "
+        f"folder to {dataset_folder(dataset_id)}; or name the folder that has it in "
+        "MINARI_DATASETS_PATH; or another remote in MINARI_REMOTE; or take a file (--data.path)."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else "no reason given"
+
+
+def _damaged(dataset_id: str, path: Path, reason: str) -> UserError:
+    return UserError(
+        f"minari:{dataset_id}: {path} is damaged or incomplete ({reason}). Remove "
+        f"{path.parent.parent} and fetch the dataset again."
+    )
+
+
+def _count(raw: Mapping[str, Any], key: str) -> int:
+    value = raw[key]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{key} is {value!r}, expected a number of at least 0")
+    return value
+
+
+def _space(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    # Minari would make the environment that the dataset names to learn its spaces.
+    space = _nested(raw, key)
+    if space is None:
+        raise ValueError(f"it has no {key}")
+    return space
+
+
+def _nested(raw: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    """A mapping that Minari writes as text within the text."""
+    value = raw.get(key)
+    if value is None:
+        return None
+    value = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{key} is {value!r}, expected a mapping")
+    return value

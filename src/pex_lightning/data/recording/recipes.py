@@ -1,0 +1,183 @@
+"""What datasets can be made, and with which settings.
+
+AntMaze follows the recipe of D4RL (Fu et al. 2020, arXiv 2004.07219): a walker that takes a
+heading is steered along the shortest path of cells to a goal, with noise on every action. The
+walker is this package's own, and so are its gain and what is done when the robot is stuck.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pex_lightning.envs.mazes import MAPS, Cell, Maze
+from pex_lightning.errors import UserError
+
+
+@dataclass(frozen=True)
+class PointMazeRecipe:
+    """How a point maze dataset is recorded.
+
+    Attributes:
+        env_id: Environment of the evaluation task.
+        maze: Name of its maze.
+        version: Raise it with every change that alters the data; cached files carry it.
+        rows: Default number of rows.
+        episode_steps: Environment steps per episode. Short ones make it necessary to stitch.
+        max_path_cells: Longest path, in cells, from an episode's start to its goal.
+        waypoint_jitter: Waypoints lie within this distance of a cell's centre on each axis, in
+            metres.
+        waypoint_radius: Distance at which a waypoint counts as passed, in metres.
+        speed: Speed the controller aims for, in metres per second.
+        gain: Force per metre-per-second of velocity error.
+        action_noise: Standard deviation of the Gaussian noise on every action.
+        wander_probability: Chance per step that the controller begins to wander.
+        wander_steps: Environment steps for which it then holds one random force.
+    """
+
+    env_id: str
+    maze: str
+    version: int
+    rows: int
+    episode_steps: int
+    max_path_cells: int
+    waypoint_jitter: float
+    waypoint_radius: float
+    speed: float
+    gain: float
+    action_noise: float
+    wander_probability: float
+    wander_steps: int
+
+
+@dataclass(frozen=True)
+class AntMazeRecipe:
+    """How an AntMaze dataset is recorded.
+
+    Attributes:
+        env_id: Environment of the evaluation task.
+        maze: Name of its maze.
+        start_cells: Cells that an episode starts in, as (row, column); one is drawn.
+        goal_cells: Cells that an episode's goal lies in; one is drawn.
+        start_jitter: The start lies at the cell's centre + U(0, start_jitter) on each axis, in
+            metres, to which the environment's own noise is added.
+        episode_steps: Environment steps per episode; an episode has one row more.
+        version: Raise it with every change that alters the data; cached files carry it.
+        rows: Default number of rows.
+        waypoint_jitter: A waypoint is the next cell's centre + U(0, waypoint_jitter) on each axis,
+            drawn anew at every step, in metres.
+        walker_gain: The walker's action is multiplied by this; below 1 it falls less often, and
+            walks more slowly.
+        action_noise: Standard deviation of the Gaussian noise on every action.
+        stuck_steps: The robot is stuck if in so many steps it did not get `stuck_distance` far.
+        stuck_distance: In metres.
+        back_off_steps: For so many steps a stuck robot heads for the middle of its own cell.
+        back_off_jitter: That point is the cell's centre + U(0, back_off_jitter) on each axis, in
+            metres.
+        arrival_radius: Nearer to its goal than this, a robot is not stuck, in metres.
+    """
+
+    env_id: str
+    maze: str
+    start_cells: tuple[Cell, ...]
+    goal_cells: tuple[Cell, ...]
+    start_jitter: float
+    episode_steps: int
+    version: int = 1
+    rows: int = 1_000_000
+    waypoint_jitter: float = 1.0
+    walker_gain: float = 0.92
+    action_noise: float = 0.2
+    stuck_steps: int = 20
+    stuck_distance: float = 0.5
+    back_off_steps: int = 20
+    back_off_jitter: float = 1.0
+    arrival_radius: float = 1.0
+
+
+Recipe = PointMazeRecipe | AntMazeRecipe
+
+_FREE_CELLS = {name: Maze(rows, 4.0, 2.0).free_cells for name, rows in MAPS.items()}
+_PLAY_GOALS: Mapping[str, tuple[Cell, ...]] = {
+    "medium": ((2, 6), (5, 1), (6, 5)),
+    "large": ((1, 6), (3, 5), (3, 10), (5, 2), (7, 4), (7, 6), (7, 9)),
+}
+
+
+def _anywhere(maze: str, env_id: str, steps: int, goals: tuple[Cell, ...]) -> AntMazeRecipe:
+    return AntMazeRecipe(
+        env_id=env_id,
+        maze=maze,
+        start_cells=_FREE_CELLS[maze],
+        goal_cells=goals,
+        start_jitter=1.0,
+        episode_steps=steps,
+    )
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "pointmaze-medium": PointMazeRecipe(
+        env_id="pex_lightning/PointMaze-Medium-v0",
+        maze="medium",
+        version=2,
+        rows=80_000,
+        episode_steps=60,
+        max_path_cells=7,
+        waypoint_jitter=0.25,
+        waypoint_radius=0.3,
+        speed=2.0,
+        gain=0.4,
+        action_noise=0.3,
+        wander_probability=0.02,
+        wander_steps=10,
+    ),
+    "antmaze-umaze": AntMazeRecipe(
+        env_id="pex_lightning/AntMaze-UMaze-v0",
+        maze="umaze",
+        start_cells=((1, 1),),
+        goal_cells=((3, 1),),
+        start_jitter=0.0,
+        episode_steps=700,
+    ),
+    "antmaze-umaze-diverse": _anywhere(
+        "umaze", "pex_lightning/AntMaze-UMaze-v0", 700, _FREE_CELLS["umaze"]
+    ),
+    "antmaze-medium-play": _anywhere(
+        "medium", "pex_lightning/AntMaze-Medium-v0", 1000, _PLAY_GOALS["medium"]
+    ),
+    "antmaze-medium-diverse": _anywhere(
+        "medium", "pex_lightning/AntMaze-Medium-v0", 1000, _FREE_CELLS["medium"]
+    ),
+    "antmaze-large-play": _anywhere(
+        "large", "pex_lightning/AntMaze-Large-v0", 1000, _PLAY_GOALS["large"]
+    ),
+    "antmaze-large-diverse": _anywhere(
+        "large", "pex_lightning/AntMaze-Large-v0", 1000, _FREE_CELLS["large"]
+    ),
+}
+"""Datasets that can be made, by name."""
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises:
+        UserError: There is none; the nearest name is given, and of one with D4RL's version, such
+            as `antmaze-umaze-v2`, how the two differ.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    unversioned = re.sub(r"-v\d+$", "", name)
+    if unversioned in RECIPES:
+        raise UserError(
+            f"dataset: found {name!r}, the name of D4RL's published dataset, which 'pex-lightning "
+            f"data fetch {name}' downloads; 'pex-lightning data make {unversioned}' records one "
+            f"like it here, expected without a version."
+        )
+    # A name without its ending is nearer, by letters, to another environment's.
+    close = [known for known in RECIPES if known.startswith(name)] if name else []
+    close = close or difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
+    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    raise UserError(f"dataset: found {name!r}, expected one of {', '.join(RECIPES)}{hint}")

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "reading.py"
+ROWS = 400_000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="peaks of memory are read from /proc"
+)
+def test_memory_is_that_of_the_file_and_time_is_short() -> None:
+    # Not compressed: what HDF5 keeps for decompressing does not grow with the file.
+    command = [sys.executable, str(SCRIPT), "--rows", str(ROWS), "--storage", "plain"]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = json.loads(answer.stdout)
+    assert found["peak_over_columns"] < 1.3
+    # 15 s for 1,000,000 rows.
+    assert found["seconds"] < 15 * ROWS / 1_000_000
