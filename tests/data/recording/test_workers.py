@@ -84,11 +84,11 @@ def test_processes_end_when_their_parent_does(tmp_path, number):
     parent = subprocess.Popen(
         [sys.executable, script], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
-    assert parent.stderr is not None
     try:
-        # The first episodes are in, so the processes are at work.
-        _wait_for(lambda: "701/1000000" in parent.stderr.readline(300))
-        workers = [pid for pid in _children(parent.pid) if "spawn_main" in _command(pid)]
+        _wait_for(lambda: len(_workers(parent.pid)) == 2)
+        # By then they have begun to record, or are about to.
+        time.sleep(3.0)
+        workers = _workers(parent.pid)
         assert len(workers) == 2
         parent.send_signal(number)
         words = parent.communicate(timeout=30)[1]
@@ -118,6 +118,10 @@ def _wait_for(happened, seconds=30.0):
     while not happened():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
+
+
+def _workers(parent: int) -> list[int]:
+    return [pid for pid in _children(parent) if "spawn_main" in _command(pid)]
 
 
 def _children(parent: int) -> list[int]:
