@@ -142,3 +142,29 @@ def test_human_demonstrations_of_the_door_train_and_evaluate(
     assert -10 < result["score"] < 10
     # The file was the user's, so nothing is claimed of it.
     assert (result["dataset_origin"], result["d4rl_score"]) == ("file", None)
+
+
+@pytest.mark.slow
+def test_what_a_run_collected_is_learnt_from_again_through_minari(
+    tmp_path: Path,
+    tiny: Callable[..., list[str]],
+    finished: Path,
+    command: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    checkpoint = finished / "online" / "checkpoints" / "last.ckpt"
+    name = "own/pointmaze/pex-v0"
+    exported = command("data", "export", f"--ckpt_path={checkpoint}", f"--minari={name}")
+    assert exported.code == 0, exported.err
+    # No environment is given: it is the one of the dataset.
+    settings = ["--data.env=null", f"--data.path=minari:{name}"]
+    outcome = command(*tiny(tmp_path / "runs", *settings))
+    assert outcome.code == 0, outcome.err
+    assert f"Dataset minari:{name}: 90 transitions of 90 rows" in outcome.err
+    assert "Scores on Minari's data are not comparable with D4RL's" in outcome.err
+    last = tmp_path / "runs" / "tiny" / "online" / "checkpoints" / "last.ckpt"
+    tested = command("test", f"--ckpt_path={last}", *TWO_EPISODES)
+    result = json.loads(tested.out.splitlines()[-1])
+    assert result["env"] == "pex_lightning/PointMaze-Medium-v0"
+    assert (result["dataset_origin"], result["d4rl_score"]) == ("minari", False)

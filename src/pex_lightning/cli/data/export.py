@@ -10,7 +10,7 @@ from pex_lightning.cli.arguments import command_parser, parse
 from pex_lightning.errors import UserError
 
 if TYPE_CHECKING:
-    from pex_lightning.data.export import Experience
+    from pex_lightning.export.experience import Experience
 
 
 def run(argv: list[str]) -> int:
@@ -21,7 +21,7 @@ def run(argv: list[str]) -> int:
     """
     settings = _parse(argv)
     # Heavy imports come after what can be answered without them.
-    from pex_lightning.data.export import export_d4rl, read_experience  # noqa: PLC0415
+    from pex_lightning.export.experience import export_d4rl, read_experience  # noqa: PLC0415
 
     experience = read_experience(settings.ckpt_path)
     _check_env(settings, experience)
@@ -29,7 +29,7 @@ def run(argv: list[str]) -> int:
         path = export_d4rl(experience, settings.out, overwrite=settings.overwrite)
         use = f"--data.path {path}"
     else:
-        from pex_lightning.data.minari.writer import Author, export_minari  # noqa: PLC0415
+        from pex_lightning.export.minari import Author, export_minari  # noqa: PLC0415
 
         path = export_minari(
             experience,

@@ -16,11 +16,11 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from pex_lightning.data.export import Experience
 from pex_lightning.data.minari.store import PIP, dataset_folder, datasets_root
 from pex_lightning.envs.make import make_env
 from pex_lightning.envs.standard import StandardEnv
 from pex_lightning.errors import UserError
+from pex_lightning.export.experience import Experience
 
 _ROOT = "MINARI_DATASETS_PATH"
 

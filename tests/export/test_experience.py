@@ -18,12 +18,12 @@ from pex_lightning.callbacks.checkpoint import RunCheckpoint
 from pex_lightning.callbacks.evaluation import Evaluation
 from pex_lightning.data.d4rl import read_d4rl
 from pex_lightning.data.description import DataDescription
-from pex_lightning.data.export import Experience, export_d4rl, read_experience
 from pex_lightning.data.minari.reader import minari_environment, read_minari
-from pex_lightning.data.minari.writer import Author, export_minari
 from pex_lightning.data.rewards import RewardTransform
 from pex_lightning.envs.make import env_spec, make_env
 from pex_lightning.errors import UserError
+from pex_lightning.export.experience import Experience, export_d4rl, read_experience
+from pex_lightning.export.minari import Author, export_minari
 from pex_lightning.handover import CheckpointHeader
 
 ID = "my/tiny/pex-v0"

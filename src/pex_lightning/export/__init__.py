@@ -1,0 +1,1 @@
+"""What a run collected, as a dataset that others can use."""
