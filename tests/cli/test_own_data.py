@@ -114,6 +114,8 @@ def test_every_log_and_score_says_what_it_was_trained_on(finished: Path, command
             rows = list(csv.DictReader(file))
         assert {row["dataset"] for row in rows} == {"made:pointmaze-medium"}
         assert len({row["fingerprint"] for row in rows}) == 1
+        assert {row["env"] for row in rows} == {"pex_lightning/PointMaze-Medium-v0"}
+        assert {row["d4rl_score"] for row in rows} == {"false"}
     checkpoint = finished / "online" / "checkpoints" / "last.ckpt"
     tested = command("test", f"--ckpt_path={checkpoint}", *TWO_EPISODES)
     result = json.loads(tested.out.splitlines()[-1])

@@ -103,6 +103,7 @@ def test_lists_and_integers_are_fine() -> None:
         ({"observations": np.zeros(N)}, r"'observations' has shape \[12\]"),
         ({"actions": np.full((N, 2), "a")}, "'actions' has type <U1, expected numbers"),
         ({"actions": np.array([[{}]] * N)}, "'actions' has type object"),
+        ({"actions": [[0.0]] * (N - 1) + [[0.0, 1.0]]}, "'actions': found rows of different sizes"),
     ],
 )
 def test_wrong_arrays_are_refused_when_given(changes: dict[str, Any], message: str) -> None:
@@ -166,3 +167,19 @@ def test_a_run_on_arrays_from_python(toy: Any) -> None:
     assert trainer.global_step == 5
     assert data.describe().dataset == "my-logs"
     assert data.describe().d4rl_score() is None
+
+
+def test_bfloat16_is_read() -> None:
+    dataset = Arrays(**logs(observations=torch.ones(N, 3, dtype=torch.bfloat16))).read()
+    assert (dataset.transitions.observation == 1.0).all()
+
+
+def test_a_file_that_cannot_fit_into_memory_is_refused(tmp_path: Path) -> None:
+    rows = 10**12
+    with h5py.File(tmp_path / "huge.hdf5", "w") as file:
+        for key, shape in (("observations", (rows, 3)), ("actions", (rows, 2))):
+            file.create_dataset(key, shape, "f4", chunks=(1000, shape[1]))
+        for key in ("rewards", "terminals", "timeouts"):
+            file.create_dataset(key, (rows,), "f4", chunks=(1000,))
+    with pytest.raises(UserError, match="do not fit into memory"):
+        read_d4rl(tmp_path / "huge.hdf5")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from pex_lightning.data.dataset import Origin
 from pex_lightning.data.description import DataDescription
 from pex_lightning.data.generate import make_dataset
 from pex_lightning.data.offline import OfflineData
+from pex_lightning.data.online import OnlineData
 from pex_lightning.data.rewards import RewardTransform
 from pex_lightning.data.sources import (
     D4RLSource,
@@ -73,18 +76,56 @@ def test_minari_can_be_said_in_two_ways() -> None:
     assert by_path == choose_source("minari", dataset="a/b-v0") == MinariSource("a/b-v0")
 
 
-def test_the_environment_is_the_datas_unless_the_user_names_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    settings: Any = {"source": "make", "dataset": "pointmaze-medium", "rows": 500}
-    data = OfflineData(**settings)
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Settings of a small dataset that is to be made."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return {"source": "make", "dataset": "pointmaze-medium", "rows": 500}
+
+
+def test_the_environment_is_the_datas_unless_the_user_names_one(made: Any, toy: Any) -> None:
+    data = OfflineData(**made)
     data.prepare_data()
     data.setup()
     assert data.describe().env.id == "pex_lightning/PointMaze-Medium-v0"
-    other = OfflineData(env="pex_lightning/PointMaze-Large-v0", **settings)
-    other.setup()
-    assert other.describe().env.id == "pex_lightning/PointMaze-Large-v0"
+    # Another maze has the same sizes: nothing else would tell.
+    with pytest.raises(UserError, match="data are from pex_lightning/PointMaze-Medium-v0"):
+        OfflineData(env="pex_lightning/PointMaze-Large-v0", **made).setup()
+    file = data._data_source().path()
+    with pytest.raises(UserError, match=r"--data\.env null"):
+        OfflineData(env="pex_lightning/PointMaze-Large-v0", path=str(file)).setup()
+    by_file = OfflineData(path=str(file))
+    by_file.setup()
+    assert by_file.describe() == data.describe()
+
+
+def test_an_offline_stage_by_itself_has_its_data_made(made: Any, toy: Any) -> None:
+    stage = OnlineData(**made, start_steps=5, batch_size=8).offline_stage()
+    assert toy.fit(toy.algorithm("IQL"), 2, data=stage).global_step == 2
+
+
+def test_processes_that_start_together_record_once(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = []
+
+    def slow(name: str, path: Path, **settings: Any) -> None:
+        recorded.append(path)
+        time.sleep(0.3)
+        make_dataset(name, path, rows=settings["rows"])
+
+    monkeypatch.setattr("pex_lightning.data.generate.make_dataset", slow)
+    both = [threading.Thread(target=OfflineData(**made).prepare_data) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert len(recorded) == 1
+
+
+def test_what_is_given_cannot_be_chosen_too(made: Any) -> None:
+    with pytest.raises(UserError, match="dataset, rows, source: the data are given"):
+        OfflineData.of(FileSource(Path("x.hdf5")), **made)
 
 
 def test_made_data_are_known_wherever_the_file_goes(tmp_path: Path) -> None:
@@ -92,6 +133,11 @@ def test_made_data_are_known_wherever_the_file_goes(tmp_path: Path) -> None:
     copy = tmp_path / "antmaze-umaze-v2.hdf5"
     shutil.copy(tmp_path / "made.hdf5", copy)
     info = read_d4rl(copy).info
+    assert (info.name, info.origin) == ("made:pointmaze-medium", "made")
+    # Not even where it takes the place of one of D4RL's.
+    task = find_task("maze2d-medium-v1")
+    shutil.copy(copy, tmp_path / Path(task.file).name)
+    info = D4RLSource(task, cache_dir=str(tmp_path)).read().info
     assert (info.name, info.origin) == ("made:pointmaze-medium", "made")
     with h5py.File(copy, "r+") as file:
         del file.attrs["generator"]
@@ -108,6 +154,10 @@ def test_a_score_is_d4rls_only_on_its_data_in_its_environment() -> None:
     assert description("minari", "minari:D4RL/antmaze/umaze-v1", task.env).d4rl_score() is False
     # Of a user's own file nothing is known.
     assert description("file", task.id, task.env).d4rl_score() is None
+    # A file without a published checksum cannot be known to be D4RL's.
+    unsure = find_task("relocate-human-v1")
+    assert unsure.env is not None
+    assert description("d4rl", unsure.id, unsure.env).d4rl_score() is None
     # Trained in one environment, tested in another.
     other = EnvSpec("AntMaze_UMaze-v5", {}, 29, (-1.0,), (1.0,), 700)
     assert description("d4rl", task.id, task.env).d4rl_score(other) is False

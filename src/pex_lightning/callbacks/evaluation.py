@@ -200,7 +200,7 @@ def _summary(
     if result.success_rate is not None:
         parts.append(f"success {100 * result.success_rate:.0f} %")
     if "eval/score" in metrics:
-        # A score is never shown without what it is a score of.
+        # Read without its log: the line says what it is a score of.
         kind = " (not a D4RL score)" if data.d4rl_score() is False else ""
         parts.append(f"score {metrics['eval/score']:.1f}{kind} on {data.dataset}")
     return f"{'  '.join(parts)}  ({result.episodes} episodes, {seconds:.1f} s)"

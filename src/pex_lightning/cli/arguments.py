@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -25,4 +26,16 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Any:
     try:
         return parser.parse_args(argv)
     except ArgumentError as error:
-        raise UserError(f"{error} See {parser.prog} --help.") from error
+        raise UserError(f"{_in_a_sentence(str(error))} See {parser.prog} --help.") from error
+
+
+def _in_a_sentence(text: str) -> str:
+    """What jsonargparse lists over several lines when a value has none of several types."""
+    key = re.search(r'Parser key "([^"]+)"', text)
+    given = re.search(r"[Gg]iven value: (.*)|Got value: (.*)", text)
+    kinds = list(dict.fromkeys(re.findall(r"Expected an? <class '([^']+)'>", text)))
+    if key is None or given is None:
+        return text
+    wanted = " or ".join(kind for kind in kinds if kind != "NoneType") or "another value"
+    found = next(group for group in given.groups() if group is not None).rstrip(".")
+    return f"--{key[1]}: found {found!r}, expected {wanted}."

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from types import FrameType
 
 from tqdm import tqdm
 
@@ -46,3 +51,21 @@ def set_up_process() -> None:
         warnings.simplefilter("ignore", category)
     # It counts chunks where we count gradient steps.
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+
+
+@contextlib.contextmanager
+def sigterm_as_exit() -> Iterator[None]:
+    """Leave by way of an exception on SIGTERM, so that nothing half written stays behind."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise SystemExit(128 + signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

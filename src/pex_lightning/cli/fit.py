@@ -15,6 +15,7 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_only
 
 from pex_lightning.algorithms import PEX, Algorithm
+from pex_lightning.cli.console import sigterm_as_exit
 from pex_lightning.cli.parser import FitCLI, parse_fit
 from pex_lightning.cli.settings import RunSettings
 from pex_lightning.cli.stage import Stage, StageEnd, StageName
@@ -78,7 +79,8 @@ class _Run:
         resumed, checkpoint = self._resume()
         self._refuse_to_overwrite(resumed, checkpoint)
         # Before anything is written, and before other processes start.
-        self._main.data.prepare_data()
+        with sigterm_as_exit():
+            self._main.data.prepare_data()
         self._main.data.setup()
         if checkpoint is not None:
             check_same_data(checkpoint, self._main.data.describe())

@@ -188,7 +188,13 @@ class Stage:
             return False
         step = 0 if resume is None else resume.header.gradient_steps
         data = self.data.describe()
-        dataset = {"dataset": data.dataset, "fingerprint": data.fingerprint}
+        is_d4rl = data.d4rl_score()
+        dataset = {
+            "dataset": data.dataset,
+            "fingerprint": data.fingerprint,
+            "env": data.env.id,
+            "d4rl_score": "unknown" if is_d4rl is None else str(is_d4rl).lower(),
+        }
         loggers: list[Logger] = [
             MetricsCSV(self.directory, step, dataset),
             TensorBoardLogger(str(self.directory), name="", version="", purge_step=step or None),

@@ -85,7 +85,7 @@ class Arrays:
                 f"{name}: the TensorDict lacks {missing}; it has {there}. TorchRL's layout is "
                 "expected."
             )
-        arrays = {key: _numpy(value) for key, value in found.items() if value is not None}
+        arrays = {key: _numpy(value, key) for key, value in found.items() if value is not None}
         return cls(**arrays, name=name)
 
     def columns(self) -> dict[str, Column]:
@@ -98,7 +98,8 @@ class Arrays:
         for key in (*REQUIRED, *OPTIONAL):
             value = getattr(self, key)
             if value is not None:
-                columns[key] = Column(source=self.name, key=key, values=_numpy(value))
+                values = _numpy(value, f"{self.name}: '{key}'")
+                columns[key] = Column(source=self.name, key=key, values=values)
                 columns[key].check_shape(matrix=key in MATRICES)
         lengths = {key: len(column) for key, column in columns.items()}
         if len(set(lengths.values())) > 1:
@@ -162,7 +163,7 @@ def write_d4rl(
     rows = Arrays(
         observations, actions, rewards, terminals, timeouts, next_observations, name=str(path)
     )
-    extra = {f"infos/{key}": _numpy(value) for key, value in (infos or {}).items()}
+    extra = {f"infos/{key}": _numpy(value, f"infos/{key}") for key, value in (infos or {}).items()}
     columns = rows.columns()
     count = len(columns["observations"])
     for key, values in extra.items():
@@ -185,7 +186,15 @@ def _write(file: h5py.File, key: str, values: np.ndarray) -> None:
     file.create_dataset(key, data=values, compression="gzip", track_times=False)
 
 
-def _numpy(value: Any) -> np.ndarray:
+def _numpy(value: Any, name: str) -> np.ndarray:
     if isinstance(value, torch.Tensor):
-        return value.detach().cpu().numpy()
-    return np.asarray(value)
+        tensor = value.detach().cpu()
+        # NumPy has no bfloat16.
+        values: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        return values
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise UserError(
+            f"{name}: found rows of different sizes, expected an array ({error})."
+        ) from error

@@ -101,7 +101,13 @@ class Column:
         Args:
             seen: Called with every block of rows.
         """
-        values = np.empty(self.values.shape, dtype=np.float32)
+        try:
+            values = np.empty(self.values.shape, dtype=np.float32)
+        except MemoryError as error:
+            raise UserError(
+                f"{self.source}: '{self.key}' has {len(self):,} rows of {self.width}, which do not "
+                f"fit into memory. Give fewer rows, or a machine with more memory."
+            ) from error
         for _, block in self._blocks_of(values, self._block_rows()):
             if seen is not None:
                 seen(block)

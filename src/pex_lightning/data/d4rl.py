@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import gymnasium
 import h5py
 
 from pex_lightning.data.columns import Column
 from pex_lightning.data.dataset import Dataset, Origin
 from pex_lightning.data.hdf5 import find_column, open_hdf5
 from pex_lightning.data.rows import MATRICES, OPTIONAL, REQUIRED, read_rows
+from pex_lightning.envs import register_envs
 from pex_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,9 +52,9 @@ def read_d4rl(
         spec: The environment that the policy will act in. Without it, actions must lie in [−1, 1].
         max_episode_steps: Steps to the time-out; the environment's if not given. Only looked at if
             the file has no `timeouts`.
-        name: What the dataset is called; by default `made:<recipe>` for a file that this package
-            recorded, else the file's name without its ending.
-        origin: What kind of dataset it is; by default `made` or `file`, found out in that way.
+        name: What the dataset is called; by default the file's name without its ending. A file
+            that this package recorded is always called `made:<recipe>`.
+        origin: What kind of dataset it is; by default `file`, and `made` for such a file.
 
     Raises:
         UserError: The file cannot be read, is not a D4RL file, holds bad values, or does not fit
@@ -63,9 +66,10 @@ def read_d4rl(
         kind: Origin = "file" if made is None else "made"
         return read_rows(
             _find_columns(file, path),
-            name=name or made or path.stem,
+            # What this package recorded is never taken for anything else, whatever it is called.
+            name=made or name or path.stem,
             path=str(path),
-            origin=origin or kind,
+            origin=kind if made else origin or kind,
             spec=spec,
             max_episode_steps=max_episode_steps,
         )
@@ -77,6 +81,28 @@ def made_name(file: h5py.File) -> str | None:
     if not (isinstance(generator, str) and generator.startswith(f"{MADE_BY}.")):
         return None
     return f"made:{re.sub(r'[^A-Za-z0-9_.-]', '_', str(name))[:64]}"
+
+
+def recorded_environment(path: Path) -> tuple[str, dict[str, Any]] | None:
+    """Id and arguments of the environment that a file says it was recorded in.
+
+    Only environments of this package count, so that nothing is imported for it.
+
+    Raises:
+        UserError: The file cannot be opened.
+    """
+    with open_hdf5(path) as file:
+        env_id, kwargs = file.attrs.get("env_id"), file.attrs.get("env_kwargs", "{}")
+    if not (isinstance(env_id, str) and env_id.startswith(f"{MADE_BY}/")):
+        return None
+    register_envs()
+    if env_id not in gymnasium.registry:
+        return None
+    try:
+        arguments = json.loads(kwargs)
+    except (TypeError, ValueError):
+        return None
+    return (env_id, arguments) if isinstance(arguments, dict) else None
 
 
 def _find_columns(file: h5py.File, path: Path) -> dict[str, Column]:

@@ -37,14 +37,17 @@ class DataDescription:
             env: Where the policy was evaluated; by default where it was trained.
 
         Returns:
-            None for files and arrays of the user's, of which nothing is known.
+            None where it is not known: files and arrays of the user's, and tasks whose file has
+            no published checksum to be known by.
         """
         if self.origin in ("file", "arrays"):
             return None
         task, env = TASKS.get(self.dataset), env or self.env
         if self.origin != "d4rl" or task is None:
             return False
-        return (env.id, dict(env.kwargs)) == (task.env, dict(task.env_kwargs))
+        if (env.id, dict(env.kwargs)) != (task.env, dict(task.env_kwargs)):
+            return False
+        return None if task.sha256 is None else True
 
     def to_dict(self) -> dict[str, Any]:
         """Primitives only, so that a checkpoint can be loaded without running any code."""

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import h5py
 
-from pex_lightning.data.cache import cache_folder, written_aside
+from pex_lightning.data.cache import cache_folder, cache_path, written_aside
 from pex_lightning.data.downloads.download import Downloaded, DownloadError, download, file_sha256
 from pex_lightning.data.downloads.mirrors import file_below
-from pex_lightning.data.downloads.part_file import locked
 from pex_lightning.data.downloads.transfer import USUAL_PATIENCE, Expected, Patience
+from pex_lightning.data.locks import locked
 from pex_lightning.data.tasks import D4RL_URL, D4RLTask
 from pex_lightning.errors import UserError
 
@@ -66,7 +66,7 @@ def fetch_task(
             otherwise `$PEX_LIGHTNING_MIRRORS` (separated by commas), otherwise `DEFAULT_MIRRORS`
             and, for a task with a published checksum, `COPIES`.
         cache_dir: The folder; otherwise `$D4RL_DATASET_DIR`, otherwise
-            `$XDG_CACHE_HOME/pex-lightning/d4rl`. With none of the three settings, a file in D4RL's
+            `$XDG_CACHE_HOME/pex-lightning/d4rl`. With neither of the first two, a file in D4RL's
             own default, `~/.d4rl/datasets`, is used.
         progress: Show progress on stderr.
         force: Download again even if it is here; it is replaced when that is complete.
@@ -119,11 +119,8 @@ def _place(task: D4RLTask, cache_dir: str | Path | None) -> _Place:
     chosen = cache_dir if cache_dir is not None else os.environ.get("D4RL_DATASET_DIR") or None
     if chosen is not None:
         return _Place(Path(chosen).expanduser() / name)
-    home = Path.home()
-    if os.environ.get("XDG_CACHE_HOME"):
-        return _Place(Path(os.environ["XDG_CACHE_HOME"]) / "pex-lightning" / "d4rl" / name)
-    ours = home / ".cache" / "pex-lightning" / "d4rl" / name
-    return _Place(ours, (home / ".d4rl" / "datasets" / name,))
+    theirs = Path.home() / ".d4rl" / "datasets" / name
+    return _Place(cache_path("d4rl") / name, (theirs,))
 
 
 def _chosen_mirrors(mirrors: Sequence[str] | None, task: D4RLTask) -> Sequence[str]:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pex_lightning.data.cache import cache_folder, cache_path, written_aside
+from pex_lightning.data.locks import locked
 from pex_lightning.data.progress import progress_bar
 from pex_lightning.data.recording.recipes import (
     RECIPES,
@@ -37,6 +38,12 @@ Array = npt.NDArray[np.float64]
 Rows = dict[str, npt.NDArray[Any]]
 
 _ANT_TARGET_OFFSET = 0.75
+
+
+MADE_NOTE = (
+    "These data were recorded by this package, by a recipe like D4RL's; they are not D4RL's files, "
+    "and scores of what is learnt from them are not D4RL scores."
+)
 
 
 def make_dataset(
@@ -80,7 +87,7 @@ def make_dataset(
         raise UserError(f"seed: found {seed}, expected 0 or more")
     if workers is not None and workers < 1:
         raise UserError(f"workers: found {workers}, expected 1 or more")
-    task = _Task.of(recipe)
+    labels = _Labels.of(recipe)
     attributes = {
         "dataset": name,
         "env_id": recipe.env_id,
@@ -90,13 +97,13 @@ def make_dataset(
         "seed": seed,
         "recipe_version": recipe.version,
         **{f"recipe/{key}": value for key, value in asdict(recipe).items()},
-        "goal_radius": task.goal_radius,
+        "goal_radius": labels.goal_radius,
     }
     with written_aside(path) as aside:
-        data = _record(recipe, task, count, seed, workers=workers, progress=progress)
-        _label(data, task)
+        data = _record(recipe, labels, count, seed, workers=workers, progress=progress)
+        _label(data, labels)
         with h5py.File(aside, "w") as file:
-            file.attrs["target_goal"] = task.target
+            file.attrs["target_goal"] = labels.target
             for key, value in attributes.items():
                 file.attrs[key] = value
             for key, column in data.items():
@@ -129,9 +136,18 @@ def cached_dataset(
         UserError: As for `make_dataset`.
     """
     path = cached_path(name, rows=rows, seed=seed, cache_dir=cache_dir)
-    if not path.is_file():
-        cache_folder("made", path.parent)
-        make_dataset(name, path, rows=rows, seed=seed, workers=workers, progress=progress)
+    if path.is_file():
+        return path
+    cache_folder("made", path.parent)
+    try:
+        with locked(path):
+            # Another process may have made it while this one waited.
+            if not path.is_file():
+                make_dataset(name, path, rows=rows, seed=seed, workers=workers, progress=progress)
+    except OSError as error:
+        raise UserError(
+            f"{path}: {path.parent} cannot be written to ({error.strerror or error})."
+        ) from error
     return path
 
 
@@ -150,7 +166,7 @@ def cached_path(
 
 
 @dataclass(frozen=True)
-class _Task:
+class _Labels:
     """What rows are labelled by: the fixed goal `target` `[2]` and sizes of the environment."""
 
     target: Array
@@ -159,7 +175,7 @@ class _Task:
     action_dim: int
 
     @classmethod
-    def of(cls, recipe: Recipe) -> _Task:
+    def of(cls, recipe: Recipe) -> _Labels:
         is_point = isinstance(recipe, PointMazeRecipe)
         env = PointMazeEnv(recipe.maze) if is_point else AntMazeEnv(recipe.maze)
         with contextlib.closing(env):
@@ -180,12 +196,12 @@ def _checked_rows(rows: int | None, recipe: Recipe) -> int:
 
 
 def _record(
-    recipe: Recipe, task: _Task, rows: int, seed: int, *, workers: int | None, progress: bool
+    recipe: Recipe, labels: _Labels, rows: int, seed: int, *, workers: int | None, progress: bool
 ) -> Rows:
     """Record `rows` rows, without rewards and terminals."""
     data: Rows = {
-        "observations": np.zeros((rows, task.obs_dim), np.float32),
-        "actions": np.zeros((rows, task.action_dim), np.float32),
+        "observations": np.zeros((rows, labels.obs_dim), np.float32),
+        "actions": np.zeros((rows, labels.action_dim), np.float32),
         "timeouts": np.zeros(rows, np.bool_),
         "infos/goal": np.zeros((rows, 2), np.float32),
     }
@@ -205,9 +221,9 @@ def _record(
     return data
 
 
-def _label(data: Rows, task: _Task) -> None:
+def _label(data: Rows, labels: _Labels) -> None:
     """Add `rewards` and `terminals`: whether the next row lies near the evaluation goal."""
-    distance = np.linalg.norm(data["observations"][1:, :2] - task.target, axis=1)
-    reached = np.append(distance <= task.goal_radius, np.False_) & ~data["timeouts"]
+    distance = np.linalg.norm(data["observations"][1:, :2] - labels.target, axis=1)
+    reached = np.append(distance <= labels.goal_radius, np.False_) & ~data["timeouts"]
     data["rewards"] = reached.astype(np.float32)
     data["terminals"] = reached

@@ -21,6 +21,7 @@ from pex_lightning.errors import UserError
 from pex_lightning.seeding import derive_seed, global_seed
 
 _log = logging.getLogger(__name__)
+_CHOICE = ("source", "path", "dataset", "rows", "dataset_seed", "mirrors", "cache_dir")
 
 
 class OfflineData(LightningDataModule):
@@ -92,20 +93,25 @@ class OfflineData(LightningDataModule):
         self._shared: OfflineData | None = None
 
     @classmethod
-    def of(cls, source: DataSource, **kwargs: Any) -> Self:
+    def of(cls, source: DataSource, /, **kwargs: Any) -> Self:
         """A data module over data that are at hand, such as ``Arrays``.
 
         Args:
             source: The data.
             kwargs: As for the constructor, without what chooses a source.
         """
+        chosen = sorted(set(kwargs) & set(_CHOICE))
+        if chosen:
+            raise UserError(f"{', '.join(chosen)}: the data are given; leave these out.")
         data = cls(**kwargs)
         data._source = source
         return data
 
     def prepare_data(self) -> None:
-        """Fetch or make the dataset if it is to be (on one process of each machine)."""
-        if self._shared is None and self._offline is None:
+        """Fetch or make the dataset if it is to be; of several processes one does, others wait."""
+        if self._shared is not None:
+            self._shared.prepare_data()
+        elif self._offline is None:
             self._data_source().prepare()
 
     def setup(self, stage: str | None = None) -> None:
@@ -196,7 +202,9 @@ class OfflineData(LightningDataModule):
     def _environment(self, source: DataSource) -> EnvSpec:
         """The environment that the user names, else the data's own."""
         if self.env is not None:
-            return env_spec(self.env, self.env_kwargs)
+            spec = env_spec(self.env, self.env_kwargs)
+            _check_maze(spec, source)
+            return spec
         recorded_in = source.environment()
         if recorded_in is None:
             raise UserError(
@@ -205,6 +213,22 @@ class OfflineData(LightningDataModule):
             )
         env_id, env_kwargs = recorded_in
         return env_spec(env_id, {**env_kwargs, **self.env_kwargs})
+
+
+def _check_maze(spec: EnvSpec, source: DataSource) -> None:
+    """Refuse one maze of ours on data of another: their sizes are equal, nothing else tells."""
+    try:
+        recorded_in = source.environment()
+    except UserError:
+        return
+    ours = "pex_lightning/"
+    if recorded_in is None or not (spec.id.startswith(ours) and recorded_in[0].startswith(ours)):
+        return
+    if spec.id != recorded_in[0]:
+        raise UserError(
+            f"--data.env is {spec.id}, but the data are from {recorded_in[0]}. Give --data.env "
+            f"{recorded_in[0]}, or --data.env null, which takes the data's own."
+        )
 
 
 def _announce(info: DatasetInfo, notes: tuple[str, ...]) -> None:

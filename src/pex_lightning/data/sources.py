@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pex_lightning.data.d4rl import read_d4rl
+from pex_lightning.data.d4rl import read_d4rl, recorded_environment
 from pex_lightning.data.dataset import Dataset
 from pex_lightning.data.fetch import fetch_task, find_fetched
-from pex_lightning.data.generate import RECIPES, cached_dataset, cached_path
+from pex_lightning.data.generate import MADE_NOTE, RECIPES, cached_dataset, cached_path
 from pex_lightning.data.minari.reader import (
     ensure_minari,
     minari_environment,
@@ -60,8 +60,9 @@ class FileSource:
     def prepare(self) -> None:
         """It is there or it is not."""
 
-    def environment(self) -> None:
-        """Files in D4RL's layout do not say it."""
+    def environment(self) -> tuple[str, Mapping[str, Any]] | None:
+        """One of our environments, if the file says that it was recorded there."""
+        return recorded_environment(self.file)
 
     def path(self) -> Path:
         """The file."""
@@ -109,14 +110,16 @@ class MadeSource:
 
     def notes(self) -> tuple[str, ...]:
         """That they are not D4RL's."""
-        return (
-            "These data were recorded by this package, by a recipe like D4RL's; they are not "
-            "D4RL's files, and scores of policies trained on them are not D4RL scores.",
-        )
+        return (MADE_NOTE,)
 
     def read(self, spec: EnvSpec | None = None) -> Dataset:
         """By the rules of `read_d4rl`, after `prepare`."""
-        return read_d4rl(_there(self.path(), f"pex-lightning data make {self.recipe}"), spec=spec)
+        return read_d4rl(_there(self.path(), self._command()), spec=spec)
+
+    def _command(self) -> str:
+        rows = "" if self.rows is None else f" --rows {self.rows}"
+        folder = "" if self.cache_dir is None else f" --cache_dir {self.cache_dir}"
+        return f"pex-lightning data make {self.recipe}{rows} --seed {self.seed}{folder}"
 
     def _folder(self) -> Path | None:
         return None if self.cache_dir is None else Path(self.cache_dir).expanduser()

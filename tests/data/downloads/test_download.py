@@ -19,8 +19,8 @@ import pytest
 import requests
 
 from pex_lightning.data.downloads.download import DownloadError, download
-from pex_lightning.data.downloads.part_file import locked
 from pex_lightning.data.downloads.transfer import Expected, Patience
+from pex_lightning.data.locks import locked
 from pex_lightning.errors import UserError
 
 CONTENT = np.random.default_rng(0).bytes(400_000)
@@ -442,7 +442,7 @@ def test_a_killed_process_leaves_what_the_next_resumes(
 def test_a_lock_ends_with_its_process_and_leaves_no_file(target: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path;"
-        "from pex_lightning.data.downloads.part_file import *\n"
+        "from pex_lightning.data.locks import *\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +136,7 @@ def _open(settings: Any) -> _Opened:
     else:
         _check_is_here(source, settings.dataset)
     path = source.path()
-    spec, notes = _environment(settings, source, path)
+    spec, notes = _environment(settings, source)
     limit = settings.max_episode_steps
     if isinstance(source, D4RLSource):
         limit = source.task.max_episode_steps
@@ -171,9 +170,7 @@ def _check_is_here(source: DataSource, reference: str) -> None:
         source.read()
 
 
-def _environment(
-    settings: Any, source: DataSource, path: Path | None
-) -> tuple[EnvSpec | None, tuple[str, ...]]:
+def _environment(settings: Any, source: DataSource) -> tuple[EnvSpec | None, tuple[str, ...]]:
     """The environment that the user names, else the data's; with notes if there is none."""
     from pex_lightning.envs import env_spec  # noqa: PLC0415
 
@@ -183,27 +180,9 @@ def _environment(
         raise UserError("--env_kwargs are the arguments of an environment: name it with --env.")
     try:
         found = source.environment()
-        if found is None and path is not None:
-            found = _environment_of_file(path)
         return (None, ()) if found is None else (env_spec(*found), ())
     except UserError as error:
         return None, (str(error),)
-
-
-def _environment_of_file(path: Path) -> tuple[str, Mapping[str, Any]] | None:
-    """What a file that was recorded in one of our environments says of itself.
-
-    Nothing is imported for it: another id is ignored.
-    """
-    import gymnasium  # noqa: PLC0415
-
-    from pex_lightning.data.hdf5 import open_hdf5  # noqa: PLC0415
-
-    with open_hdf5(path) as file:
-        named = file.attrs.get("env_id")
-    if isinstance(named, str) and named.startswith(_OURS) and named in gymnasium.registry:
-        return named, {}
-    return None
 
 
 def _plan(settings: Any, spec: EnvSpec | None) -> MazePlan | None:

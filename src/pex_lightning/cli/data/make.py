@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import h5py
 import numpy as np
 
 from pex_lightning.cli.arguments import command_parser, parse
+from pex_lightning.cli.console import sigterm_as_exit
 from pex_lightning.data.cache import cache_folder
-from pex_lightning.data.generate import RECIPES, cached_path, make_dataset
+from pex_lightning.data.generate import MADE_NOTE, RECIPES, cached_path, make_dataset
 from pex_lightning.errors import UserError
-
-_ORIGIN = (
-    "These data were recorded by this package, AntMaze with its own walker: they are not D4RL's "
-    "files, and scores of what is learnt from them are not D4RL's."
-)
-_TERMINATED = 128 + signal.SIGTERM
 
 
 def run(argv: list[str]) -> int:
@@ -46,7 +36,7 @@ def run(argv: list[str]) -> int:
         if settings.out is None:
             cache_folder("made", path.parent)
         start = time.monotonic()
-        with _sigterm_as_exit():
+        with sigterm_as_exit():
             make_dataset(
                 settings.name,
                 path,
@@ -77,26 +67,8 @@ def _summary(path: Path, seconds: float | None) -> str:
     speed = "" if seconds is None else f", {len(rewards) / seconds:,.0f} rows/s"
     return (
         f"{len(rewards):,} rows in {len(ends):,} episodes, {touching.mean():.0%} of which touch "
-        f"the evaluation goal{speed}\n{_ORIGIN}\n"
+        f"the evaluation goal{speed}\n{MADE_NOTE}\n"
     )
-
-
-@contextlib.contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """Leave by way of an exception on SIGTERM, so that nothing half written stays behind."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        raise SystemExit(_TERMINATED)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _parse(argv: list[str]) -> Any:

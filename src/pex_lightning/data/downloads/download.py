@@ -79,7 +79,7 @@ def download(
     """Download a file, resuming what an earlier call left.
 
     `target` appears only when it is complete, checked and on the disk; one that exists is replaced
-    then. The caller holds `part_file.locked(target)` if another process may want the same file.
+    then. The caller holds `locks.locked(target)` if another process may want the same file.
 
     Args:
         urls: Addresses (http, https, file) or local paths of the file, tried in this order.

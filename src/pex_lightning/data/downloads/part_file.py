@@ -1,4 +1,4 @@
-"""A file that is being downloaded: what came of it so far, where from, and that one process writes.
+"""A file that is being downloaded: what came of it so far, where from.
 
 `NAME.part` holds the first bytes of NAME; `NAME.part.json` says which bytes they are: without it,
 or after a change at the source, nothing is ever appended to them.
@@ -6,24 +6,16 @@ or after a change at the source, nothing is ever appended to them.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import logging
 import os
-import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from pex_lightning.data.cache import written_aside
 
-if sys.platform != "win32":
-    import fcntl
-
 _log = logging.getLogger(__name__)
-_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @dataclass(frozen=True)
@@ -99,61 +91,3 @@ class PartFile:
             os.fsync(file.fileno())
         self.path.replace(self.target)
         self._note.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """Keep other processes from downloading `target` meanwhile; waits for one that does.
-
-    The lock ends with the process, however that ends. A file system without locks is not an error.
-
-    Raises:
-        OSError: The folder cannot be written to.
-    """
-    path = target.with_name(f".{target.name}.lock")
-    handle = _acquire(path)
-    try:
-        yield
-    finally:
-        if handle is not None:
-            # While it is held: whoever waits sees that its file is gone, and makes a new one.
-            path.unlink(missing_ok=True)
-            os.close(handle)
-
-
-def _acquire(path: Path) -> int | None:
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            _lock(handle, path)
-            if _is_at(handle, path):
-                return handle
-        except BaseException as error:
-            os.close(handle)
-            if not isinstance(error, OSError) or error.errno not in _NO_LOCKS:
-                raise
-            path.unlink(missing_ok=True)
-            _log.warning(
-                "%s: this file system has no locks; do not fetch a file twice at the same time",
-                path.parent,
-            )
-            return None
-        os.close(handle)
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    """Whether the open file still has that name: who held the lock before may have removed it."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _lock(handle: int, path: Path) -> None:
-    if sys.platform == "win32":
-        raise OSError(errno.ENOTSUP, "no locks")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        _log.info("%s: another process is fetching it; waiting", path.parent)
-        fcntl.flock(handle, fcntl.LOCK_EX)

@@ -151,7 +151,9 @@ def _recorded(metadata: MinariMetadata) -> tuple[str, dict[str, Any]]:
 
 
 def _wrappers(raw: Mapping[str, Any]) -> list[str]:
-    wrappers = raw.get("additional_wrappers") or ()
+    wrappers = raw.get("additional_wrappers") or []
+    if not isinstance(wrappers, list | tuple):
+        return [repr(wrappers)]
     named = [item if isinstance(item, Mapping) else {"name": item} for item in wrappers]
     return [str(item.get("entry_point") or item.get("name")) for item in named]
 

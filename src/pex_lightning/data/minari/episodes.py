@@ -146,6 +146,8 @@ def _box(space: Any, what: str, metadata: MinariMetadata, key: str = "") -> Part
         raise UserError(f"{metadata.source}: its {what} have a name that is a path; {expected}.")
     try:
         shape = tuple(int(size) for size in space["shape"])
+        if min(shape, default=1) < 1:
+            raise ValueError(f"shape {list(shape)}")
         image = np.dtype(str(space["dtype"])) == np.uint8 and len(shape) >= 2
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{metadata.source}: the space of its {what} is damaged ({error}).") from (
