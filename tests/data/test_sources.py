@@ -99,6 +99,15 @@ def test_the_environment_is_the_datas_unless_the_user_names_one(made: Any, toy: 
     assert by_file.describe() == data.describe()
 
 
+def test_a_wrong_environment_is_refused_before_anything_is_recorded(
+    made: Any, tmp_path: Path
+) -> None:
+    for wrong in ("pex_lightning/PointMaze-Large-v0", "pex_lightning/PointMaze-Medum-v0"):
+        with pytest.raises(UserError, match="pex_lightning/PointMaze-Medium-v0"):
+            OfflineData(env=wrong, **made).prepare_data()
+    assert not (tmp_path / "cache").exists()
+
+
 def test_an_offline_stage_by_itself_has_its_data_made(made: Any, toy: Any) -> None:
     stage = OnlineData(**made, start_steps=5, batch_size=8).offline_stage()
     assert toy.fit(toy.algorithm("IQL"), 2, data=stage).global_step == 2

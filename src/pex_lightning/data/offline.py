@@ -112,7 +112,11 @@ class OfflineData(LightningDataModule):
         if self._shared is not None:
             self._shared.prepare_data()
         elif self._offline is None:
-            self._data_source().prepare()
+            source = self._data_source()
+            if self.env is not None:
+                # A wrong one is refused before minutes are spent on the data.
+                self._environment(source)
+            source.prepare()
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check the dataset.
