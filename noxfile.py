@@ -1,4 +1,4 @@
-"""Sessions: ``nox -s tests``, ``nox -s lint``, ``nox -s types``."""
+"""Sessions: ``nox -s tests``, ``nox -s lint``, ``nox -s types``, ``nox -s bench``."""
 
 import nox
 
@@ -32,3 +32,10 @@ def types(session: nox.Session) -> None:
     """Check types, strictly."""
     _install(session)
     session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed beside other libraries; arguments after ``--`` go to ``speed.py``."""
+    session.install("-c", "constraints.txt", "-e", ".[bench]")
+    session.run("python", "benchmarks/speed.py", *session.posargs)
