@@ -136,3 +136,15 @@ def test_a_segments_file_stays_in_its_folder() -> None:
     assert Segment.from_dict({**raw, "file": "/etc/../passwd"}) == replace(
         Segment.from_dict(raw), file="passwd"
     )
+
+
+@pytest.mark.parametrize("change", ["key", "width"])
+def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, change: str) -> None:
+    other = rows(4, 8)
+    if change == "key":
+        del other["policy_index"]
+    else:
+        other["observation"] = other["observation"].expand(4, 2).clone()
+    segments = [write_segment(tmp_path, rows(0, 4), 0), write_segment(tmp_path, other, 4)]
+    with pytest.raises(UserError, match="do not fit together"):
+        read_segments(tmp_path, segments)

@@ -63,7 +63,13 @@ def read_segments(folder: Path, segments: Sequence[Segment]) -> TensorDict | Non
     parts = [_read_segment(folder / segment.file, segment) for segment in segments]
     if not parts:
         return None
-    rows: TensorDict = torch.cat(parts, dim=0)
+    try:
+        rows: TensorDict = torch.cat(parts, dim=0)
+    except (KeyError, RuntimeError) as error:
+        raise UserError(
+            f"{folder}: the parts of the replay buffer do not fit together ({error}). They were "
+            "altered; resume from another checkpoint."
+        ) from error
     return rows
 
 
