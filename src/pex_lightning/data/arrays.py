@@ -16,7 +16,7 @@ from tensordict import TensorDictBase
 from pex_lightning.data.cache import written_aside
 from pex_lightning.data.columns import Column
 from pex_lightning.data.dataset import Dataset
-from pex_lightning.data.rows import MATRICES, OPTIONAL, REQUIRED, read_rows
+from pex_lightning.data.rows import OPTIONAL, REQUIRED, check_columns, read_rows
 from pex_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -100,11 +100,7 @@ class Arrays:
             if value is not None:
                 values = _numpy(value, f"{self.name}: '{key}'")
                 columns[key] = Column(source=self.name, key=key, values=values)
-                columns[key].check_shape(matrix=key in MATRICES)
-        lengths = {key: len(column) for key, column in columns.items()}
-        if len(set(lengths.values())) > 1:
-            listed = ", ".join(f"{key} {length}" for key, length in lengths.items())
-            raise UserError(f"{self.name}: arrays differ in their number of rows ({listed}).")
+        check_columns(columns, self.name)
         return columns
 
     def prepare(self) -> None:

@@ -84,14 +84,27 @@ def read_rows(
     return Dataset(transitions, info, returns, lengths)
 
 
-def _check_rows(columns: Mapping[str, Column], source: str) -> None:
+def check_columns(columns: Mapping[str, Column], source: str) -> None:
+    """Refuse columns whose shapes or lengths do not fit together.
+
+    Args:
+        columns: By D4RL's names.
+        source: The file, or a name; for errors.
+
+    Raises:
+        UserError: Names the shape, or every column's length.
+    """
     for key, column in columns.items():
         column.check_shape(matrix=key in MATRICES)
     lengths = {key: len(column) for key, column in columns.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{key} {length}" for key, length in lengths.items())
         raise UserError(f"{source}: keys differ in their number of rows ({listed}).")
-    if lengths["observations"] == 0:
+
+
+def _check_rows(columns: Mapping[str, Column], source: str) -> None:
+    check_columns(columns, source)
+    if len(columns["observations"]) == 0:
         raise UserError(f"{source}: it has no rows. Give data that have some.")
     if "next_observations" in columns:
         here, following = columns["observations"].width, columns["next_observations"].width
