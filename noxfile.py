@@ -1,4 +1,4 @@
-"""Sessions: ``nox -s tests``, ``nox -s lint``, ``nox -s types``, ``nox -s bench``."""
+"""Sessions: ``nox -s tests``, ``lint``, ``types``; ``bench`` and ``scaling`` measure speed."""
 
 import nox
 
@@ -39,3 +39,10 @@ def bench(session: nox.Session) -> None:
     """Measure speed beside other libraries; arguments after ``--`` go to ``speed.py``."""
     session.install("-c", "constraints.txt", "-e", ".[bench]")
     session.run("python", "benchmarks/speed.py", *session.posargs)
+
+
+@nox.session
+def scaling(session: nox.Session) -> None:
+    """Measure speed by size and number; arguments after ``--`` go to ``scaling.py``."""
+    session.install("-c", "constraints.txt", "-e", ".")
+    session.run("python", "benchmarks/scaling.py", *session.posargs)

@@ -1,195 +1,130 @@
 """How fast this is beside other libraries: ``python benchmarks/speed.py`` (or ``nox -s bench``).
 
-Measured so far: IQL's full update (V, Q, policy, Adam, Polyak step) on data in memory, with
-observations of 29, actions of 8, batches of 256 and networks of 256×256. Every measurement is a
-process of its own, which has as many threads as CPUs (of those it may use, on Linux; elsewhere
-JAX takes all). In every round each variant is measured once, so that noise hits all alike. How
-waiting threads behave, ``OMP_WAIT_POLICY``, is PASSIVE (what ``fit`` sets), ACTIVE, or
-``unset`` (what users of other libraries have); it matters from two threads on.
+Measures (a) the update alone, (b) the whole offline ``fit``, (c) the online loop with one update
+per environment step, (d) collection alone and (e) evaluation, with observations of 29, actions of
+8, batches of 256 and networks of 256x256. Every measurement is a process of its own; those that
+are compared take turns in short blocks (see ``stopwatch.py``), and ratios are taken within a
+round. Last come the targets, met or missed.
 
-Writes ``speed.json`` and ``speed.png``. Peers that are not installed are named and left out.
+It takes about a quarter of an hour on two cores, and some minutes more when the compiled updates
+are not in torch's cache yet. Nothing else should run meanwhile.
 
-A new case is a file in ``cases/`` and an entry in ``CASES``; what it counts is its ``quantity``,
-and its ratios are to the case ``ours`` of the same quantity.
+Writes ``speed.json`` and ``speed.png``. Peers that are not installed are named and left out. What
+is measured is in ``case_table.py``; a new case is a file in ``cases/`` and an entry there.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import json
-import os
 import subprocess
 import sys
+import tempfile
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from speed_report import Measurement, Report, Variant, machine, picture, table
+from case_table import CASES, PARTS, PRECISIONS, Case, Group, command, groups, missing
+from measurements import Comparison
+from run_costs import RunCosts, RunCostsError, measure_run_costs
+from speed_picture import picture
+from speed_report import machine, table, to_json
+from stopwatch import alternate, clean_up_on_sigterm
+from targets import targets, targets_table
 
-PRECISIONS = ("float32", "bf16")
-START_UP_SECONDS = 300.0
-
-
-@dataclass(frozen=True)
-class Case:
-    """A library doing something that is counted.
-
-    Attributes:
-        library: Its name in the report; ``ours`` is what others are compared with.
-        quantity: What is counted, in plural: ``updates``.
-        module: File in ``cases/``.
-        requires: Python module without which it is skipped.
-        install: What installs that.
-        wait: The values of ``OMP_WAIT_POLICY`` to try from two threads on; the first counts for
-            one thread.
-    """
-
-    library: str
-    quantity: str
-    module: str
-    requires: str
-    install: str
-    wait: tuple[str, ...]
+NEEDS_FILES = {"b", "c"}
+"""Parts that need the made-up dataset and what the short run leaves."""
 
 
-CASES = (
-    Case("ours", "updates", "ours", "pex_lightning", "-e .", ("PASSIVE", "ACTIVE")),
-    Case("TorchRL", "updates", "torchrl_iql", "torchrl", "torchrl", ("unset", "PASSIVE")),
-    Case("d3rlpy", "updates", "d3rlpy_iql", "d3rlpy", "'d3rlpy>=2.8'", ("unset", "PASSIVE")),
-    # XLA has threads of its own: no OpenMP.
-    Case("JAX", "updates", "jax_iql", "jax", "'jax>=0.6'", ("unset",)),
-)
+def tell(line: str) -> None:
+    """Progress, beside the results."""
+    sys.stderr.write(f"{line}\n")
 
 
-def missing(case: Case) -> str | None:
-    """Why a case cannot be measured here, or None."""
-    if importlib.util.find_spec(case.requires) is not None:
-        return None
-    return f"{case.requires} is not installed: pip install {case.install}"
-
-
-def variants(case: Case, threads: list[int], precisions: list[str]) -> list[Variant]:
-    """What of a case is measured."""
-    return [
-        Variant(case.library, case.quantity, precision, count, wait)
-        for count in threads
-        for precision in precisions
-        for wait in (case.wait if count > 1 else case.wait[:1])
-    ]
-
-
-def environment(variant: Variant) -> dict[str, str]:
-    """The environment of a measuring process."""
-    settings = dict(os.environ)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        settings[name] = str(variant.threads)
-    settings.pop("OMP_WAIT_POLICY", None)
-    if variant.wait != "unset":
-        settings["OMP_WAIT_POLICY"] = variant.wait
-    settings["JAX_PLATFORMS"] = "cpu"
-    settings["CUDA_VISIBLE_DEVICES"] = ""
-    return settings
-
-
-def rate(module: str, precision: str, threads: int, seconds: float) -> float:
-    """Units a second, in this process: after a warm-up, for at least one call and ``seconds``."""
-    if hasattr(os, "sched_setaffinity"):
-        # Before the library is loaded: XLA takes as many threads as there are CPUs to run on.
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
-    work = importlib.import_module(f"cases.{module}").build(precision)
-    _repeat(work, min(1.0, seconds / 3))
-    return _repeat(work, seconds)
-
-
-def _repeat(work: object, seconds: float) -> float:
-    from cases.setting import Work  # noqa: PLC0415
-
-    assert isinstance(work, Work)
-    start, count, elapsed = time.perf_counter(), 0, 0.0
-    while elapsed < seconds or not count:
-        work.step()
-        count += work.units
-        elapsed = time.perf_counter() - start
-    work.finish()
-    return count / (time.perf_counter() - start)
-
-
-def measure(case: Case, variant: Variant, seconds: float) -> float | str:
-    """Units a second in a process of its own, or why there are none."""
-    command = [sys.executable, __file__, "--seconds", str(seconds), "--measure"]
-    command += [case.module, variant.precision, str(variant.threads)]
+def prepare(folder: Path) -> RunCosts | None:
+    """Make the dataset, and have a short run leave a checkpoint; None if that fails."""
+    script = Path(__file__).with_name("made_up.py")
+    subprocess.run([sys.executable, str(script), str(folder)], check=True)
     try:
-        answer = subprocess.run(
-            command,
-            check=False,
-            capture_output=True,
-            text=True,
-            env=environment(variant),
-            timeout=START_UP_SECONDS + 10 * seconds,
-        )
-    except subprocess.TimeoutExpired:
-        return "it did not end in time"
-    if answer.returncode:
-        lines = answer.stderr.strip().splitlines() or [f"it ended with {answer.returncode}"]
-        return lines[-1]
-    return float(answer.stdout.splitlines()[-1])
+        return measure_run_costs(folder)
+    except RunCostsError as error:
+        tell(f"skipped the costs of a run: {error}")
+        return None
 
 
-def run(cases: list[Case], settings: argparse.Namespace) -> Report:
-    """Measure every case that can be, in interleaved rounds; progress goes to stderr."""
-    skipped = {case.library: why for case in cases if (why := missing(case)) is not None}
-    for library, why in skipped.items():
-        sys.stderr.write(f"skipped {library}: {why}\n")
-    todo = [
-        (case, variant)
-        for case in cases
-        if case.library not in skipped
-        for variant in variants(case, settings.threads, settings.precisions)
-    ]
-    measurements: list[Measurement] = []
-    for turn in range(settings.rounds):
-        for case, variant in todo:
-            if variant.label in skipped:
-                continue
-            found = measure(case, variant, settings.seconds)
-            if isinstance(found, str):
-                skipped[variant.label] = found
-                sys.stderr.write(f"skipped {variant.label}: {found}\n")
-                continue
-            measurements.append(Measurement(variant, turn, found))
-            sys.stderr.write(f"round {turn + 1}: {variant.label}: {found:.1f}/s\n")
-    return Report(measurements, skipped)
+def measure(group: Group, settings: argparse.Namespace, folder: Path) -> Comparison:
+    """Let a group's variants take turns."""
+    evaluation = group.subject == "evaluation"
+    arguments = (f"--episodes={settings.episodes}",) if evaluation else ()
+    commands = [command(variant, folder, arguments) for variant in group.variants]
+    tell(f"{group.title}: starting {len(commands)} processes")
+    measured = alternate(
+        commands,
+        rounds=settings.evaluations if evaluation else settings.rounds,
+        seconds=settings.seconds,
+        tell=tell,
+        # Half of an evaluation is at work in processes of its own.
+        at_a_time=1 if evaluation else None,
+    )
+    comparison = Comparison(group, measured)
+    sys.stdout.write(table(comparison))
+    if evaluation:
+        episodes, times = settings.episodes, settings.evaluations
+        sys.stdout.write(f"  evaluations of {episodes} episodes, rounds: {times}\n")
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+    return comparison
+
+
+def chosen(settings: argparse.Namespace) -> tuple[list[Case], dict[str, str]]:
+    """The cases that were asked for and can be measured, and why others cannot."""
+    wanted = [case for case in CASES if case.part in settings.cases]
+    skipped = {case.name: why for case in wanted if (why := missing(case)) is not None}
+    for name, why in skipped.items():
+        tell(f"skipped {name}: {why}")
+    return [case for case in wanted if case.name not in skipped], skipped
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Speed beside other libraries.")
+    parts = ", ".join(f"{key}: {what}" for key, what in PARTS.items())
+    parser.add_argument("--cases", nargs="+", choices=PARTS, default=list(PARTS), help=parts)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=0.3, help="of each block")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--episodes", type=int, default=20, help="of an evaluation")
+    parser.add_argument("--evaluations", type=int, default=2, help="rounds of evaluations")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER")
+    return parser
 
 
 def main() -> None:
-    """Measure, print the ratios, write the numbers and the picture."""
-    parser = argparse.ArgumentParser(description="Speed beside other libraries.")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER")
-    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
-    settings = parser.parse_args()
-    if settings.measure:
-        module, precision, threads = settings.measure
-        sys.stdout.write(f"{rate(module, precision, int(threads), settings.seconds)}\n")
-        return
-    load = os.getloadavg()[0]
-    report = run(list(CASES), settings)
+    """Measure, print the ratios and the targets, write the numbers and the picture."""
+    settings = arguments().parse_args()
+    clean_up_on_sigterm()
+    before, start = machine(), time.perf_counter()
+    cases, skipped = chosen(settings)
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        costs = prepare(folder) if NEEDS_FILES & {case.part for case in cases} else None
+        todo = groups(cases, settings.threads, settings.precisions)
+        comparisons = [measure(group, settings, folder) for group in todo]
+    found = targets(comparisons, costs)
+    skipped |= {k: v for c in comparisons for k, v in c.measured.skipped.items()}
     settings.out.mkdir(parents=True, exist_ok=True)
-    found = {
-        "machine": {**machine(), "load_before": load, "load_after": os.getloadavg()[0]},
-        "seconds": settings.seconds,
-        "rounds": settings.rounds,
-        "results": [asdict(row) for row in report.rows()],
-        "skipped": report.skipped,
+    report = {
+        "machine": before,
+        "settings": {key: value for key, value in vars(settings).items() if key != "out"},
+        "seconds": time.perf_counter() - start,
+        **to_json(comparisons, skipped, costs, found),
     }
-    (settings.out / "speed.json").write_text(json.dumps(found, indent=2) + "\n")
-    picture(report, settings.out / "speed.png")
-    sys.stdout.write(table(report) + f"written: {settings.out}/speed.json, speed.png\n")
+    (settings.out / "speed.json").write_text(json.dumps(report, indent=2) + "\n")
+    picture(comparisons, settings.out / "speed.png")
+    sys.stdout.write(targets_table(found))
+    sys.stdout.write(
+        f"\nwritten in {report['seconds']:.0f} s: {settings.out}/speed.json, speed.png\n"
+    )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def updates_per_second(seconds: float) -> float:
     env = EnvSpec("none", {}, OBS_DIM, (-1.0,) * ACTION_DIM, (1.0,) * ACTION_DIM, 1)
     iql = IQL(cosine_decay=False)
     iql.attach(DataDescription(env, "none", "", RewardTransform()))
-    optimizer = iql.configure_optimizers()["optimizer"]
+    optimizer = iql.configure_optimizers()
     batch = Batch(
         observation=torch.randn(BATCH, OBS_DIM),
         action=2 * torch.rand(BATCH, ACTION_DIM) - 1,

@@ -135,14 +135,13 @@ def _final(
 ) -> Iterator[Difference]:
     """Parameters and the actor's learning rate after every update."""
     iql._trainer = cast(Any, _Horizon(meta["max_steps"]))
-    configured = iql.configure_optimizers()
-    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-    for batch in batches:
+    optimizer = iql.configure_optimizers()
+    for step, batch in enumerate(batches, start=1):
         optimizer.zero_grad()
         iql.losses(batch).total.backward()
         optimizer.step()
-        scheduler.step()
-        iql.critic.update_target(iql.tau)
+        iql.after_step()
+        iql.set_learning_rates(optimizer, step)
     env = _data(meta).env
     theirs = Critic(env.obs_dim, env.action_dim, iql.hidden_dims)
     policy = GaussianPolicy(env.obs_dim, env.action_low, env.action_high, iql.hidden_dims)

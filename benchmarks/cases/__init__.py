@@ -1,4 +1,5 @@
-"""What ``speed.py`` measures: a file a case, named in its table ``CASES``.
+"""What is measured, a file each; ``case_table.py`` names the functions.
 
-Each has ``build(precision) -> Work`` and imports the library it is about, which nobody else does.
+Most give a ``Work``; training loops run until the gate that they are given has no more turns. Only
+the file about a library imports it.
 """

@@ -49,11 +49,11 @@ def _batches() -> list[TorchMiniBatch]:
     ]
 
 
-def build(precision: str) -> Work:
-    """The algorithm, ready to update."""
+def new_iql() -> d3rlpy.algos.IQL:
+    """The algorithm, without networks yet."""
     torch.manual_seed(0)
     encoder = VectorEncoderFactory(hidden_units=list(HIDDEN))
-    algorithm = d3rlpy.algos.IQLConfig(
+    return d3rlpy.algos.IQLConfig(
         actor_learning_rate=LEARNING_RATE,
         critic_learning_rate=LEARNING_RATE,
         actor_encoder_factory=encoder,
@@ -66,6 +66,11 @@ def build(precision: str) -> Work:
         expectile=EXPECTILE,
         weight_temp=BETA,
     ).create(device="cpu:0")
+
+
+def build(precision: str) -> Work:
+    """The algorithm, ready to update."""
+    algorithm = new_iql()
     algorithm.create_impl((OBS_DIM,), ACTION_DIM)
     impl = algorithm.impl
     assert impl is not None

@@ -55,7 +55,7 @@ def batches() -> list[Batch]:
 def build(precision: str) -> Work:
     """IQL, ready to update."""
     iql = new_iql()
-    optimizer = iql.configure_optimizers()["optimizer"]
+    optimizer = iql.configure_optimizers()
     supply = cycle(batches())
 
     def step() -> None:

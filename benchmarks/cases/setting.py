@@ -28,12 +28,15 @@ class Work:
         parameters: All that is learnt, flat ``[P]``; a copy.
         finish: Waits for what ``step`` may have left running.
         units: Updates (or episodes, or environment steps) a call of ``step``.
+        lead_in: Whether a step goes untimed before every block, and several before the first; not
+            where a step takes seconds and is warmed up already.
     """
 
     step: Callable[[], None]
     parameters: Callable[[], Floats]
     finish: Callable[[], None] = lambda: None
     units: int = 1
+    lead_in: bool = True
 
 
 class Arrays(NamedTuple):

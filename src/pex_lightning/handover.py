@@ -19,6 +19,8 @@ CHECKPOINT_KEY = "pex_lightning"
 CHECKPOINT_FORMAT = 1
 HANDED_OVER = ("hidden_dims", "num_q", "gamma")
 """Hyper-parameters that a critic carries with it."""
+HOW_NOT_WHAT = {"compile_update"}
+"""Hyper-parameters that may change on resume: they say how to compute, not what."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         hyper_parameters=hyper_parameters,
         state_dict=state_dict,
         optimizer=optimizers[0],
-        resumable=all(raw.get(key) for key in ("optimizer_states", "lr_schedulers", "loops")),
+        resumable=all(raw.get(key) for key in ("optimizer_states", "loops")),
     )
 
 
@@ -230,7 +232,7 @@ def check_resume(
     differing = [
         f"  model.{key}: {theirs.get(key, 'absent')} in the checkpoint, "
         f"{ours.get(key, 'absent')} in this run"
-        for key in sorted(theirs.keys() | ours.keys())
+        for key in sorted((theirs.keys() | ours.keys()) - HOW_NOT_WHAT)
         if _plain(theirs.get(key)) != _plain(ours.get(key))
     ]
     if differing:

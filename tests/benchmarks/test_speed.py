@@ -1,159 +1,153 @@
 from __future__ import annotations
 
-import argparse
-import importlib
-import sys
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+
+def comparison(bench: Any, rates: dict[str, list[float]], **changes: Any) -> Any:
+    """Of two threads, with blocks of a second at these rates by label."""
+    table, stopwatch = bench("case_table"), bench("stopwatch")
+    settings = {"threads": [2], "precisions": ["float32", "bf16"], **changes}
+    groups = table.groups(list(table.CASES), **settings)
+    group = next(g for g in groups if set(rates) <= {v.label for v in g.variants})
+    blocks = [
+        stopwatch.Block(label, turn, round(100 * rate), 100.0)
+        for label, values in rates.items()
+        for turn, rate in enumerate(values)
+    ]
+    return bench("measurements").Comparison(group, stopwatch.Measured(blocks, {}))
 
 
-@pytest.fixture
-def speed(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(FOLDER)
-    return importlib.import_module("speed")
+def spread(found: Any) -> tuple[float, float, float]:
+    return found.lower, found.median, found.upper
 
 
-def settings(**changes: Any) -> argparse.Namespace:
-    values = {"threads": [1, 2], "precisions": ["float32", "bf16"], "rounds": 3, "seconds": 0.0}
-    return argparse.Namespace(**{**values, **changes})
+def test_ratios_are_taken_within_rounds(bench: Any) -> None:
+    # The machine is half as fast in every round as in the one before.
+    found = comparison(
+        bench, {"ours, float32, passive": [80, 40, 20], "JAX, float32": [160, 80, 42]}
+    )
+    ours, jax = bench("speed_report").rows(found)
+    assert spread(ours.ratio) == (1.0, 1.0, 1.0)
+    assert spread(jax.ratio) == (2.0, 2.0, pytest.approx(2.05))
+    assert spread(jax.rate) == (61.0, 80.0, 120.0)
+    assert jax.overall == pytest.approx(94.0)
+    assert "JAX, float32" in bench("speed_report").table(found)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize(
-    ("module", "requires"),
-    [("ours", "torch"), ("torchrl_iql", "torchrl"), ("d3rlpy_iql", "d3rlpy"), ("jax_iql", "jax")],
-)
-def test_a_case_learns(speed: Any, module: str, requires: str, precision: str) -> None:
-    pytest.importorskip(requires)
-    work = importlib.import_module(f"cases.{module}").build(precision)
-    # Both come from the same sizes: 2 Qs, V, a policy and its log_std.
-    before = work.parameters()
-    assert before.size == 300_819
-    work.step()
-    work.step()
-    work.finish()
-    after = work.parameters()
-    assert np.isfinite(after).all()
-    assert (before != after).mean() > 0.5
+def test_no_ratio_where_the_first_is_missing(bench: Any) -> None:
+    found = comparison(bench, {"JAX, float32": [10, 10]})
+    (row,) = bench("speed_report").rows(found)
+    assert row.ratio is None
 
 
-def test_every_case_of_the_table_is_a_file(speed: Any) -> None:
-    for case in speed.CASES:
-        assert (FOLDER / "cases" / f"{case.module}.py").exists()
+RATES = {
+    "ours, float32, passive": [100.0, 100.0],
+    "ours compiled, float32, active": [150.0, 150.0],
+    "d3rlpy, float32": [100.0, 100.0],
+    "JAX, float32": [150.0, 150.0],
+    "fit, float32, passive": [120.0, 120.0],
+    "fit, float32, active": [135.0, 135.0],
+}
 
 
-def test_ratios_are_to_ours_of_the_same_round_and_threads(
-    speed: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ours = {1: 100.0, 2: 200.0}
-    noise = iter([1.0, 2.0, 4.0])
-    load = 1.0
-
-    def fake(case: Any, variant: Any, seconds: float) -> float:
-        nonlocal load
-        if (variant.library, variant.precision, variant.threads) == ("ours", "float32", 1):
-            load = next(noise)
-        factor = 0.5 if variant.library != "ours" else 1.0
-        factor *= 2.0 if variant.wait == "ACTIVE" else 1.0
-        return ours[variant.threads] * factor / load
-
-    monkeypatch.setattr(speed, "measure", fake)
-    monkeypatch.setattr(speed, "missing", lambda case: None)
-    rows = {row.label: row for row in speed.run(list(speed.CASES), settings()).rows()}
-    spread = rows["ours updates float32 1 thread"].rate
-    assert (spread.median, spread.low, spread.high) == (50.0, 25.0, 100.0)
-    for label, ratio in {
-        "ours updates float32 2 threads PASSIVE": 1.0,
-        "ours updates bf16 2 threads ACTIVE": 2.0,
-        "d3rlpy updates float32 2 threads unset": 0.5,
-        "JAX updates bf16 1 thread": 0.5,
-    }.items():
-        found = rows[label].ratio
-        assert (found.median, found.low, found.high) == (ratio, ratio, ratio), label
+def test_targets_compare_the_fastest(bench: Any) -> None:
+    targets = bench("targets").targets([comparison(bench, RATES)], None)
+    found = {t.name: t for t in targets if t.found is not None}
+    verdicts = {name: (t.found.median, t.verdict) for name, t in found.items()}
+    assert verdicts == {
+        "update, float32: of JAX's": (1.0, "met"),
+        "update, float32: of d3rlpy's": (1.5, "missed"),
+        "offline fit: of the bare update": (0.9, "missed"),
+    }
+    note = found["offline fit: of the bare update"].note
+    assert note == "fit, float32, active / ours compiled, float32, active"
+    table = bench("targets").targets_table(targets)
+    assert "not measured" in table
+    assert all(target.name in table for target in targets)
 
 
-def test_missing_and_broken_peers_are_named(
-    speed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    ours, peer, *_ = speed.CASES
-    absent = replace(peer, library="Nowhere", requires="no_such_module", install="nowhere")
-    asked: list[str] = []
+def test_targets_of_a_run_are_upper_bounds(bench: Any) -> None:
+    costs = bench("run_costs")
+    start = costs.RunStart(seconds=13.0, evaluation_seconds=1.0, peak_bytes=500 * 10**6)
+    again = replace(start, seconds=12.0)
+    found = bench("targets").targets([], costs.RunCosts(start, again, dataset_bytes=10**8))
+    verdicts = {t.name: t.verdict for t in found if t.found is not None}
+    assert verdicts == {
+        "offline fit: peak memory over the dataset, MB": "met",
+        "offline fit: peak memory over the dataset, MB, nothing compiled before": "met",
+        "offline fit: seconds to the first update": "met",
+        "offline fit: seconds to the first update, nothing compiled before": "missed",
+    }
 
-    def fake(case: Any, variant: Any, seconds: float) -> float | str:
-        asked.append(variant.label)
-        return 10.0 if case.library == "ours" else "ImportError: broken"
 
-    monkeypatch.setattr(speed, "measure", fake)
-    report = speed.run([ours, absent, peer], settings(threads=[1], precisions=["float32"]))
-    text = speed.table(report)
-    assert "skipped Nowhere: no_such_module is not installed: pip install nowhere" in text
-    assert "skipped TorchRL updates float32 1 thread: ImportError: broken" in text
-    # What is broken is not tried again in every round.
-    assert asked.count("TorchRL updates float32 1 thread") == 1
-    assert [row.label for row in report.rows()] == ["ours updates float32 1 thread"]
-    speed.picture(report, tmp_path / "speed.png")
-    assert (tmp_path / "speed.png").stat().st_size > 1000
+def test_bf16_meets_float32_in_the_same_group(bench: Any) -> None:
+    rates = {"ours, float32, passive": [100.0], "ours compiled, bf16, active": [130.0]}
+    (found,) = (
+        t
+        for t in bench("targets").targets([comparison(bench, rates)], None)
+        if t.name == "update: bf16 of float32"
+    )
+    assert found.found.median == pytest.approx(1.3)
+
+
+def test_groups_fit_into_memory_and_labels_differ(bench: Any) -> None:
+    table = bench("case_table")
+    for group in table.groups(list(table.CASES), [1, 2], ["float32", "bf16"]):
+        assert len(group.variants) <= table.MOST_PROCESSES
+        assert len({variant.label for variant in group.variants}) == len(group.variants)
+        assert {variant.threads for variant in group.variants} == {group.threads}
 
 
 def test_a_process_gets_its_threads_and_how_they_wait(
-    speed: Any, monkeypatch: pytest.MonkeyPatch
+    bench: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    peer = speed.variants(speed.CASES[1], [2], ["float32"])
-    environments = [speed.environment(variant) for variant in peer]
-    assert [e.get("OMP_WAIT_POLICY") for e in environments] == [None, "PASSIVE"]
-    assert environments[0]["OMP_NUM_THREADS"] == "2"
+    table = bench("case_table")
+    ours, peer = table.CASES[0], next(case for case in table.CASES if not case.ours)
+    settings = [
+        table.environment(variant)
+        for case in (ours, peer)
+        for variant in table.variants(case, 2, ["float32"])
+    ]
+    assert [found.get("OMP_WAIT_POLICY") for found in settings] == ["PASSIVE", "ACTIVE", None]
+    # As ``fit`` sets it.
+    assert [found.get("GOMP_SPINCOUNT") for found in settings] == ["1000", None, None]
+    (single,) = table.variants(ours, 1, ["float32"])
+    assert table.environment(single)["OMP_NUM_THREADS"] == "1"
+    assert "--pin" in table.command(single, Path()).arguments
+
+
+def test_missing_peers_are_named(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    speed, table = bench("speed"), bench("case_table")
+    absent = replace(table.CASES[2], name="Nowhere", requires="no_such_module", install="nowhere")
+    monkeypatch.setattr(speed, "CASES", (table.CASES[0], absent))
+    cases, skipped = speed.chosen(speed.arguments().parse_args(["--cases", "a"]))
+    assert [case.name for case in cases] == ["ours"]
+    assert skipped == {"Nowhere": "no_such_module is not installed: pip install nowhere"}
+
+
+def test_reports_are_written(bench: Any, tmp_path: Path) -> None:
+    found = [comparison(bench, RATES)]
+    report = bench("speed_report").to_json(found, {}, None, bench("targets").targets(found, None))
+    (group,) = json.loads(json.dumps(report))["groups"]
+    assert [row["rate"]["median"] for row in group["results"]] == [100, 150, 100, 150, 120, 135]
+    bench("speed_picture").picture(found, tmp_path / "speed.png")
+    assert (tmp_path / "speed.png").stat().st_size > 1000
 
 
 @pytest.mark.slow
-def test_a_measurement_runs_in_a_process_of_its_own(speed: Any) -> None:
-    case = speed.CASES[0]
-    variant = speed.variants(case, [1], ["float32"])[0]
-    assert speed.measure(case, variant, 0.1) > 0
-    broken = speed.measure(replace(case, module="no_such_case"), variant, 0.1)
-    assert "no_such_case" in broken
-    assert "torch" in sys.modules
-
-
-def test_jax_computes_the_same(speed: Any) -> None:
-    jax = pytest.importorskip("jax")
-    ours = importlib.import_module("cases.ours")
-    theirs = importlib.import_module("cases.jax_iql")
-    arrays = importlib.import_module("cases.setting").arrays()
-    iql = ours.new_iql()
-
-    def params() -> Any:
-        def array(tensor: Any) -> Any:
-            return jax.numpy.array(tensor.detach().numpy(), copy=True)
-
-        def linear(net: Any) -> Any:
-            layers = [layer for layer in net.layers if hasattr(layer, "weight")]
-            return [(array(layer.weight.T), array(layer.bias)) for layer in layers]
-
-        q_net = iql.critic.q_net
-        q = [(array(w), array(b)) for w, b in zip(q_net.weights, q_net.biases, strict=True)]
-        policy = iql.policy
-        return theirs.Params(q, linear(iql.critic.v_net), linear(policy.net), array(policy.log_std))
-
-    state = theirs.new_state(params())
-    optimizer = iql.configure_optimizers()["optimizer"]
-    for turn, batch in enumerate(ours.batches()[:3]):
-        columns = theirs.Arrays(*(column[turn] for column in arrays))
-        losses = iql.losses(batch)
-        expected = [losses.q.loss.item(), losses.value.loss.item(), losses.policy.loss.item()]
-        found = theirs.losses(state.params, state.target, columns)
-        np.testing.assert_allclose(np.array(found), expected, rtol=1e-5, atol=1e-7)
-        optimizer.zero_grad()
-        losses.total.backward()
-        optimizer.step()
-        iql.critic.update_target(iql.tau)
-        state = theirs.update(state, columns)
-    # Where a gradient is nearly 0, Adam's first steps turn rounding into a part of a step.
-    for own, other in zip(jax.tree.leaves(params()), jax.tree.leaves(state.params), strict=True):
-        assert np.mean(np.abs(own - other)) < 1e-6
+def test_a_real_fit_is_measured(bench: Any, tmp_path: Path) -> None:
+    table, stopwatch, made_up = bench("case_table"), bench("stopwatch"), bench("made_up")
+    made_up.write(tmp_path, rows=3_000)
+    case = next(case for case in table.CASES if case.name == "fit")
+    (variant,) = table.variants(case, 1, ["float32"])
+    commands = [table.command(variant, tmp_path, ("--model.compile_update=false",))]
+    found = stopwatch.alternate(commands, rounds=2, seconds=0.2, tell=lambda line: None)
+    assert found.skipped == {}
+    assert [block.units % 20 for block in found.blocks] == [0, 0]
+    assert all(block.rate > 1 for block in found.blocks)

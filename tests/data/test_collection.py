@@ -1,11 +1,16 @@
 from dataclasses import replace
-from itertools import islice
+from itertools import cycle
 from typing import Any
 
+import pytest
 import torch
 from tensordict import TensorDict
+from torchrl.collectors import Collector
+from torchrl.envs import GymWrapper
 
-from pex_lightning.data.collection import frames
+from pex_lightning.data.collection import Actor, ActorModule, LocalCollection
+from pex_lightning.envs.make import make_env
+from pex_lightning.evaluation.env_group import EnvFactory
 from pex_lightning.policies.policy_set import Choice
 
 LIMIT = 5
@@ -30,11 +35,26 @@ class Script:
         )
 
 
+def local(toy: Any, actor: Actor, seed: int = 3, **kwargs: Any) -> LocalCollection:
+    factory = EnvFactory.of(toy.env, kwargs)
+    return LocalCollection(actor, factory, seed=seed, device=torch.device("cpu"))
+
+
+def take(source: LocalCollection, count: int) -> TensorDict:
+    (part,) = source.collect(count)
+    assert part.environment == 0
+    return part.frames
+
+
 def collect(toy: Any, count: int, actor: Any = None, **kwargs: Any) -> TensorDict:
-    source = frames(actor or Script(), toy.env, kwargs, seed=3, device=torch.device("cpu"))
-    rows = torch.cat(list(islice(source, count)))
+    """In pieces of one to four frames, across which episodes go on."""
+    source = local(toy, actor or Script(), **kwargs)
+    pieces, sizes = [], cycle((1, 4, 2))
+    while count:
+        pieces.append(take(source, min(count, next(sizes))))
+        count -= pieces[-1].shape[0]
     source.close()
-    return rows
+    return torch.cat(pieces)
 
 
 def column(rows: TensorDict, *key: str) -> list[Any]:
@@ -98,31 +118,74 @@ def test_a_change_of_the_actor_is_in_effect_at_the_next_frame(toy: Any) -> None:
             return replace(super().act(observation), action=torch.full((1, 2), self.level))
 
     actor = Constant()
-    source = frames(actor, toy.env, {}, seed=3, device=torch.device("cpu"))
-    levels = [0.0, 0.25, -0.25, 0.5, 0.125, 0.75, 0.0]
-    for level in levels:
+    source = local(toy, actor)
+    for level in [0.0, 0.25, -0.25, 0.5, 0.125, 0.75, 0.0]:
         actor.level = level
-        assert next(source)["action"].tolist() == [[level, level]]
+        assert take(source, 1)["action"].tolist() == [[level, level]]
     source.close()
 
 
-def test_a_frame_is_not_overwritten_by_the_next(toy: Any) -> None:
-    source = frames(Script(), toy.env, {}, seed=3, device=torch.device("cpu"))
-    first = next(source)
+def test_frames_are_not_overwritten_by_the_next(toy: Any) -> None:
+    source = local(toy, Script())
+    first = take(source, 3)
     kept = first.clone()
-    second = next(source)
+    second = take(source, 3)
     keys = list(kept.keys(include_nested=True, leaves_only=True))
     assert all(torch.equal(first[key], kept[key]) for key in keys)
     assert not torch.equal(second["observation"], kept["observation"])
+    # Nor does writing into them reach the frames that follow.
+    second["next", "done"].fill_(True)
+    second["done"].fill_(True)
+    third = take(source, 3)
+    assert column(third, "next", "done") == [False, False, False]
+    assert column(third, "done") == [False, False, False]
     source.close()
 
 
-def test_a_frame_is_flat(toy: Any) -> None:
-    source = frames(Script(), toy.env, {}, seed=3, device=torch.device("cpu"))
-    for frame in islice(source, 7):
-        assert frame.batch_size == (1,)
-        assert frame["next", "reward"].shape == (1, 1)
-        assert frame["observation"].shape == (1, 3)
-        assert frame["observation"].dtype == torch.float32
-        assert frame["next", "terminated"].dtype == torch.bool
+@pytest.mark.parametrize("count", [1, 7])
+def test_frames_are_flat(count: int, toy: Any) -> None:
+    source = local(toy, Script())
+    frames = take(source, count)
+    assert frames.batch_size == (count,)
+    assert frames["next", "reward"].shape == (count, 1)
+    assert frames["observation"].shape == (count, 3)
+    assert frames["observation"].dtype == torch.float32
+    assert frames["next", "terminated"].dtype == torch.bool
     source.close()
+
+
+def test_frames_are_those_of_torchrls_own_wrapper() -> None:
+    """Same keys, shapes, types and numbers, over ends of episodes by either kind."""
+    seed, count, kwargs = 3, 60, {"max_episode_steps": 8}
+    wrapped = GymWrapper(make_env("Hopper-v5", kwargs))
+    wrapped.set_seed(seed)
+    reference = Collector(
+        wrapped,
+        ActorModule(Uniform(), torch.device("cpu")),
+        frames_per_batch=count,
+        track_traj_ids=False,
+        trust_policy=True,
+        auto_register_policy_transforms=False,
+    )
+    torch.manual_seed(0)
+    expected = next(iter(reference))
+    reference.shutdown()
+    factory = EnvFactory.of("Hopper-v5", kwargs)
+    source = LocalCollection(Uniform(), factory, seed=seed, device=torch.device("cpu"))
+    torch.manual_seed(0)
+    found = take(source, count)
+    source.close()
+    keys = set(expected.keys(include_nested=True, leaves_only=True))
+    assert set(found.keys(include_nested=True, leaves_only=True)) == keys
+    assert expected["next", "done"].sum() >= 7
+    for key in keys:
+        assert found[key].dtype == expected[key].dtype, key
+        assert torch.equal(found[key], expected[key]), key
+
+
+class Uniform:
+    """Random actions of Hopper's."""
+
+    def act(self, observation: torch.Tensor) -> Choice:
+        action = 2 * torch.rand(1, 3) - 1
+        return Choice(action, torch.zeros(1, dtype=torch.int64), torch.ones(1, 1))

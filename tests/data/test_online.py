@@ -132,9 +132,9 @@ class Journal:
         """Write down what ``data`` is going to collect; returns it."""
         add = data.statistics.add
 
-        def note(batch: TensorDict) -> None:
+        def note(batch: TensorDict, environment: int) -> None:
             self.frames.append(batch.clone())
-            add(batch)
+            add(batch, environment)
 
         data.statistics.add = note
         return data
@@ -384,8 +384,8 @@ def test_an_interrupt_while_collecting_ends_at_once(
     data = toy.online_data(start_steps=10**6)
     add = data.statistics.add
 
-    def add_and_stop(batch: Any) -> None:
-        add(batch)
+    def add_and_stop(batch: Any, environment: int) -> None:
+        add(batch, environment)
         data.trainer.should_stop = True
 
     monkeypatch.setattr(data.statistics, "add", add_and_stop)
@@ -407,6 +407,7 @@ def test_an_interrupt_while_collecting_ends_at_once(
         ("updates_per_step", 0.0),
         ("buffer_size", 0),
         ("start_steps", 0),
+        ("num_collectors", -1),
     ],
 )
 def test_settings_outside_of_their_range_are_refused(key: str, value: float, toy: Any) -> None:

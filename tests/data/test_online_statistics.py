@@ -68,7 +68,17 @@ def test_the_number_of_episodes_survives_a_checkpoint() -> None:
 def test_a_new_environment_drops_the_episode_under_way() -> None:
     statistics = OnlineStatistics()
     statistics.add(frames([1.0, 2.0, 4.0], [0, 1, 0], [0, 0, 0], 0.5))
-    statistics.new_environment()
+    statistics.new_environments()
     statistics.add(frames([8.0], [1], [0], 0.5))
     assert statistics.take()["episode_return"] == (3 + 8) / 2
     assert statistics.episodes == 2
+
+
+def test_returns_of_several_environments_are_kept_apart() -> None:
+    statistics = OnlineStatistics()
+    statistics.add(frames([1.0, 2.0], [0, 0], [0, 0], 0.5), environment=0)
+    statistics.add(frames([16.0], [0], [0], 0.5), environment=1)
+    statistics.add(frames([4.0], [1], [0], 0.5), environment=0)
+    assert statistics.take()["episode_return"] == 1 + 2 + 4
+    statistics.add(frames([32.0, 64.0], [1, 0], [0, 0], 0.5), environment=1)
+    assert statistics.take()["episode_return"] == 16 + 32

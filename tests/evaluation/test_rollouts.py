@@ -107,6 +107,8 @@ def test_random_stream_of_training_is_not_touched() -> None:
         torch.rand(5)
         again = evaluator.run(noise)
     assert first.returns.tolist() == again.returns.tolist()
+    with Evaluator(TOY, episodes=4, num_workers=2) as evaluator:
+        assert evaluator.run(noise).returns.tolist() == first.returns.tolist()
     with Evaluator(TOY, episodes=4, num_workers=1, seed=1) as evaluator:
         assert evaluator.run(noise).returns.tolist() != first.returns.tolist()
 
@@ -137,16 +139,30 @@ def test_policy_runs_without_gradients_on_float32_rows() -> None:
 
     with Evaluator(TOY, episodes=3, num_envs=2, num_workers=1) as evaluator:
         evaluator.run(policy)
-    assert {(row.dtype, row.shape) for row in seen} == {(torch.float32, torch.Size([2, 2]))}
+    assert {(row.dtype, row.shape[1]) for row in seen} == {(torch.float32, 2)}
     # Kept observations are the policy's own: the first is still that of step 0.
     assert (seen[0][:, 1] == 0).all()
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_an_environment_that_raises_is_named(num_workers: int) -> None:
+def test_policy_gets_rows_of_running_episodes_only(num_workers: int) -> None:
+    seen: list[torch.Tensor] = []
+
+    def policy(observation: torch.Tensor) -> torch.Tensor:
+        seen.append(observation)
+        return lookahead(observation)
+
+    with Evaluator(TOY, episodes=7, num_envs=4, num_workers=num_workers) as evaluator:
+        result = evaluator.run(policy)
+    assert sum(map(len, seen)) == result.lengths.sum()
+    assert max(map(len, seen)) == 4
+
+
+@pytest.mark.parametrize(("num_workers", "failing"), [(1, 2), (2, 2), (2, 3)])
+def test_an_environment_that_raises_is_named(num_workers: int, failing: int) -> None:
     with Evaluator(
         TOY,
-        {"raises_at": 12, "length": 3},
+        {"raises_at": 10 + failing, "length": 3},
         episodes=4,
         num_envs=4,
         num_workers=num_workers,
@@ -155,10 +171,12 @@ def test_an_environment_that_raises_is_named(num_workers: int) -> None:
         with pytest.raises(UserError) as caught:
             evaluator.run(lookahead)
         message = str(caught.value)
-        for part in ("environment 2", TOY, "step 2", "seed 12", "ValueError: the toy broke"):
+        names = (f"environment {failing}", TOY, "step 2", f"seed {10 + failing}")
+        for part in (*names, "ValueError: the toy broke"):
             assert part in message
         cause = caught.value.__cause__
-        if num_workers == 1:
+        # Every second environment is this process's own, or all of them.
+        if failing % num_workers == 0:
             assert isinstance(cause, ValueError)
         else:
             assert isinstance(cause, WorkerError)
@@ -199,8 +217,10 @@ def test_impossible_numbers_are_refused(name: str) -> None:
 
 
 def test_workers_do_not_load_torch_and_end_with_close() -> None:
-    evaluator = Evaluator("PexTorchWatcher-v0", episodes=4, num_envs=4, num_workers=2)
-    assert evaluator.run(lookahead).return_mean == 0
+    evaluator = Evaluator("PexTorchWatcher-v0", episodes=3, num_envs=3, num_workers=3)
+    result = evaluator.run(lookahead)
+    # This process, which has torch, steps a share as well.
+    assert (result.returns == [result.lengths[0], 0, 0]).all()
     assert evaluator._pool is not None
     processes = [worker.process for worker in evaluator._pool._workers]
     assert [process.is_alive() for process in processes] == [True, True]
@@ -229,7 +249,7 @@ SCRIPT = """
 
     if __name__ == "__main__":
         kwargs = dict(length=10**6) if {forever!r} else {{}}
-        evaluator = Evaluator("PexToy-v0", kwargs, episodes=2, num_workers=2)
+        evaluator = Evaluator("PexToy-v0", kwargs, episodes=3, num_workers=3)
         evaluator.run(policy)
 """
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins import MixedPrecision
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pex_lightning.algorithms.batch import Batch, batches
+from pex_lightning.algorithms.compiled import (
+    WORTH_COMPILING,
+    ClipAlgorithm,
+    Clipping,
+    CompileChoice,
+    CompiledUpdate,
+    Losses,
+    has_compiler,
+)
 from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import UserError
 from pex_lightning.handover import CHECKPOINT_KEY, CheckpointHeader
@@ -21,19 +30,9 @@ from pex_lightning.nn.critic import Critic
 from pex_lightning.policies.policy_set import ActingPolicy
 from pex_lightning.seeding import derive_seed, global_seed
 
-ClipAlgorithm = Literal["norm", "value"]
+_log = logging.getLogger(__name__)
+
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-
-
-class Losses(Protocol):
-    """The losses of one batch."""
-
-    @property
-    def total(self) -> Tensor:
-        """Their sum, a scalar: the gradients touch disjoint parameters."""
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """Scalars to log, on the device."""
 
 
 class Algorithm(LightningModule, ABC):
@@ -59,14 +58,17 @@ class Algorithm(LightningModule, ABC):
         learning_rate: float,
         gradient_clip_val: float | None,
         gradient_clip_algorithm: ClipAlgorithm,
+        compile_update: CompileChoice,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
+        self.compile_update = compile_update
         self.tau = tau
         self.learning_rate = learning_rate
         self.gradient_clip_val = gradient_clip_val
         self.gradient_clip_algorithm = gradient_clip_algorithm
         self.diagnostics = {}
+        self._compiled: CompiledUpdate | None = None
         self._data: DataDescription | None = None
         self._random_state: Mapping[str, Any] | None = None
         self.resumed = False
@@ -86,6 +88,10 @@ class Algorithm(LightningModule, ABC):
     @abstractmethod
     def acting_policy(self) -> ActingPolicy:
         """The policy that collects and is evaluated; it shares this module's parameters."""
+
+    def after_step(self) -> None:
+        """What follows the optimizer's step: the target's Polyak step."""
+        self.critic.update_target(self.tau)
 
     def actor_learning_rate(self, step: int) -> float:
         """Factor on the actor's learning rate after ``step`` updates; 1 unless overridden."""
@@ -111,26 +117,31 @@ class Algorithm(LightningModule, ABC):
         self._data = data
         self.build(data)
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One fused Adam with the groups ``q``, ``v`` and ``actor``, and the actor's schedule."""
+    def configure_optimizers(self) -> torch.optim.Adam:
+        """One fused Adam with the groups ``q``, ``v`` and ``actor``."""
         groups = [
             {"name": "q", "params": list(self.critic.q_net.parameters())},
             {"name": "v", "params": list(self.critic.v_net.parameters())},
             {"name": "actor", "params": list(self.actor_parameters())},
         ]
-        optimizer = torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
-        factors: list[Callable[[int], float]] = [_constant, _constant, self.actor_learning_rate]
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        return torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
+
+    def set_learning_rates(self, optimizer: torch.optim.Adam, step: int) -> None:
+        """The rates after ``step`` updates: constant but for the actor's schedule.
+
+        A function of the step alone, so that nothing of it has to be kept for a resume.
+        """
+        for group in optimizer.param_groups:
+            factor = self.actor_learning_rate(step) if group["name"] == "actor" else 1.0
+            group["lr"] = self.learning_rate * factor
 
     def training_step(self, chunk: TensorDictBase, batch_idx: int) -> None:
         """One gradient step for each of the chunk's ``K`` batches."""
         del batch_idx
+        if self._compiled is not None:
+            self._train_compiled(self._compiled, chunk)
+            return
         optimizer: Any = self.optimizers()
-        scheduler: Any = self.lr_schedulers()
         for batch in batches(chunk):
             losses = self.losses(batch)
             optimizer.zero_grad()
@@ -138,9 +149,19 @@ class Algorithm(LightningModule, ABC):
             if self.gradient_clip_val is not None:
                 self._clip_gradients(optimizer, self.gradient_clip_val)
             optimizer.step()
-            scheduler.step()
-            self.critic.update_target(self.tau)
+            self.after_step()
+            self.set_learning_rates(optimizer, self.global_step)
         self.diagnostics = losses.diagnostics()
+
+    def _train_compiled(self, update: CompiledUpdate, chunk: TensorDictBase) -> None:
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        # What Lightning's wrapper of the optimizer does: ``global_step`` counts gradient steps.
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        for batch in batches(chunk):
+            progress.increment_ready()
+            self.diagnostics = update(batch)
+            progress.increment_completed()
+            self.set_learning_rates(optimizer, self.global_step)
 
     def on_train_start(self) -> None:
         """Give this process its own random stream, or the one it was interrupted with."""
@@ -150,6 +171,9 @@ class Algorithm(LightningModule, ABC):
         else:
             torch.manual_seed(derive_seed("train", global_seed(), rank, self.global_step))
         self._random_state = None
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        self.set_learning_rates(optimizer, self.global_step)
+        self._compiled = self._new_compiled_update() if self._compiles() else None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what this is, and keep the random state."""
@@ -164,11 +188,55 @@ class Algorithm(LightningModule, ABC):
         self._random_state = checkpoint.get("random_state")
         self.resumed = True
 
+    def _compiles(self) -> bool:
+        """Whether updates are compiled: as the user says, or where it pays.
+
+        Raises:
+            UserError: The user wants it and it cannot be.
+        """
+        choice = self.compile_update
+        if choice is False:
+            return False
+        obstacle = self._compile_obstacle()
+        if obstacle is not None and choice is True:
+            raise UserError(f"--model.compile_update true, but {obstacle}. Give auto or false.")
+        pays = self.device.type == "cuda" or self.trainer.max_steps >= WORTH_COMPILING
+        if choice == "auto" and not pays:
+            return False
+        if obstacle is not None:
+            _log.warning("The update is not compiled, so it is slower: %s.", obstacle)
+            return False
+        _log.info(
+            "Compiling the update: about half a minute the first time, a few seconds when it is "
+            "found in the cache (--model.compile_update false does without)."
+        )
+        return True
+
+    def _compile_obstacle(self) -> str | None:
+        if self._scales_gradients():
+            return "--trainer.precision 16-mixed scales gradients, which is not compiled"
+        if self.device.type == "cpu" and not has_compiler():
+            return "there is no C++ compiler in the path (g++, clang++ or $CXX)"
+        return None
+
+    def _new_compiled_update(self) -> CompiledUpdate:
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        together = self.trainer.world_size > 1
+        return CompiledUpdate(
+            self,
+            optimizer,
+            Clipping(self.gradient_clip_val, self.gradient_clip_algorithm),
+            all_reduce=torch.distributed.all_reduce if together else None,
+            world_size=self.trainer.world_size,
+        )
+
+    def _scales_gradients(self) -> bool:
+        plugin = self.trainer.precision_plugin
+        return isinstance(plugin, MixedPrecision) and plugin.scaler is not None
+
     def _check_precision(self) -> None:
         check_precision(self.trainer.precision, "--trainer")
-        plugin = self.trainer.precision_plugin
-        scaled = isinstance(plugin, MixedPrecision) and plugin.scaler is not None
-        if scaled and self.gradient_clip_val is not None:
+        if self._scales_gradients() and self.gradient_clip_val is not None:
             raise UserError(
                 "--trainer.precision 16-mixed scales the gradients, which cannot be clipped "
                 "before they are scaled back. Use bf16-mixed, or leave gradient_clip_val out."
@@ -198,11 +266,6 @@ def check_precision(precision: str, flag: str) -> None:
             f"{flag}.precision is {precision}; environments speak float32, so it must be one of "
             f"{', '.join(PRECISIONS)}."
         )
-
-
-def _constant(step: int) -> float:
-    del step
-    return 1.0
 
 
 def _random_state() -> dict[str, Any]:

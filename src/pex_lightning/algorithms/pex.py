@@ -6,13 +6,12 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from pex_lightning.algorithms.base import ClipAlgorithm
 from pex_lightning.algorithms.batch import Batch
 from pex_lightning.algorithms.checks import check_range
+from pex_lightning.algorithms.compiled import ClipAlgorithm, CompileChoice
 from pex_lightning.algorithms.iql import IQL
 from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import UserError
@@ -56,6 +55,7 @@ class PEX(IQL):
         gradient_clip_val: Largest norm (or value) of the gradient over all networks together;
             off by default.
         gradient_clip_algorithm: Clip by ``norm`` or by ``value``.
+        compile_update: As for IQL.
 
     Raises:
         UserError: A value is outside of its range.
@@ -75,6 +75,7 @@ class PEX(IQL):
         num_q: int = 2,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: ClipAlgorithm = "norm",
+        compile_update: CompileChoice = "auto",
     ) -> None:
         super().__init__(
             expectile=expectile,
@@ -87,6 +88,7 @@ class PEX(IQL):
             cosine_decay=False,
             gradient_clip_val=gradient_clip_val,
             gradient_clip_algorithm=gradient_clip_algorithm,
+            compile_update=compile_update,
         )
         in_unit = 0.0 <= eval_epsilon <= 1.0
         check_range("inv_temperature", inv_temperature, inv_temperature >= 0.0, "0 or more")
@@ -118,7 +120,7 @@ class PEX(IQL):
             self.critic.load_state_dict(self._offline.part("critic."))
             self.policies.frozen[0].load_state_dict(self._offline.part("policy."))
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+    def configure_optimizers(self) -> torch.optim.Adam:
         """Adam with the critic's moments of the offline stage.
 
         An Adam that starts from nothing moves every parameter by its full learning rate at first,
@@ -134,10 +136,10 @@ class PEX(IQL):
                 "finished one, an `offline` section in the configuration trains one; from Python, "
                 "call hand_over() first."
             )
-        configured = super().configure_optimizers()
+        optimizer = super().configure_optimizers()
         if self._offline is not None:
-            _take_over_moments(configured["optimizer"], self._offline, ("q", "v"))
-        return configured
+            _take_over_moments(optimizer, self._offline, ("q", "v"))
+        return optimizer
 
     def training_step(self, chunk: TensorDictBase, batch_idx: int) -> None:
         """One gradient step for each batch; then admit π_θ a little further."""

@@ -14,6 +14,8 @@ from types import FrameType
 
 from tqdm import tqdm
 
+from pex_lightning.data.cache import cache_path
+
 
 class _AboveTheBar(logging.Handler):
     """Writes log lines to stderr without tearing a progress bar apart."""
@@ -31,16 +33,28 @@ def set_up_messages() -> None:
     ours.propagate = False
 
 
+def set_up_threads() -> None:
+    """Have OpenMP's threads spin for a moment when they wait, and sleep after that.
+
+    Threads that spin for long make updates many times slower as soon as anything else, such as the
+    environments of an evaluation, wants the same cores; threads that sleep at once halve the speed
+    on a quiet machine (docs/performance.md has the measurements). Read when torch is loaded;
+    values of the user's stay.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def set_up_process() -> None:
     """Show this package's messages; of the libraries, which are imported here, only warnings.
 
     Call it before torch and TorchRL are imported, which read their settings then.
     """
     os.environ.setdefault("RL_LOGGING_LEVEL", "ERROR")
-    # Threads that spin while they wait gain on a quiet machine, but make updates many times slower
-    # as soon as anything else, such as the environments of an evaluation, wants the same cores.
-    # Read when torch is loaded; a value of the user's stays.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    set_up_threads()
+    # Compiled updates are kept with the datasets rather than in a folder that a reboot empties.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_path("compiled")))
     import pytorch_lightning  # noqa: F401, PLC0415  (it sets its loggers' levels when imported)
 
     for library in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):

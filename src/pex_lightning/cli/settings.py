@@ -17,7 +17,7 @@ class EvaluationSettings:
         every: Gradient steps between two evaluations.
         seed: Seed of the first episode, episode i uses seed + i; by default derived from
             --seed_everything and unlike any seed of training.
-        num_envs: Environments that run at a time; by default 20.
+        num_envs: Environments that run at a time; by default 50.
     """
 
     episodes: int = 100

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning import Trainer
 from tensordict import TensorDictBase
 from torchrl.data import ReplayBuffer
 
-from pex_lightning.data.collection import frames
+from pex_lightning.data.collection import Collection, EnvFrames, LocalCollection
+from pex_lightning.data.collector_pool import CollectorPool
 from pex_lightning.data.loader import ChunkLoader
 from pex_lightning.data.offline import OfflineData, check_positive
 from pex_lightning.data.online_statistics import OnlineStatistics
 from pex_lightning.data.replay import online_buffer, sample_chunk
 from pex_lightning.data.replay_store import Segment, read_segments, write_segment
+from pex_lightning.data.schedule import chunk_updates
 from pex_lightning.errors import UserError
+from pex_lightning.evaluation.env_group import EnvFactory
 from pex_lightning.seeding import derive_seed, global_seed
 
 _log = logging.getLogger(__name__)
@@ -31,15 +34,23 @@ class OnlineData(OfflineData):
     """Steps the environment with the learner's acting policy and mixes what it collects.
 
     Before update g there are ``start_steps + g / updates_per_step`` environment steps, counted
-    over all processes; each process has its own environment, replay buffer and random streams.
+    over all processes of the learner; each has its own environments, replay buffer and random
+    streams.
 
     Args:
         offline_fraction: Share of offline rows in every batch.
         start_steps: Environment steps before the first update.
         updates_per_step: Gradient steps for each environment step (UTD).
         buffer_size: Rows that the replay buffer of each process keeps.
-        chunk_size: Gradient steps in one ``training_step``; the acting policy is at most this
-            many updates behind the environment, 1 being the paper's alternation.
+        chunk_size: Gradient steps in one ``training_step``. The environment steps that are due
+            before any of them are taken before the first, so a step is chosen by a policy at most
+            ``chunk_size - 1`` updates older than the one that would choose it if steps and updates
+            took turns; 1 is the paper's alternation.
+        num_collectors: Processes, for each process of the learner, that step an environment each
+            while the learner updates. They collect for the next chunk during this one, so a
+            step's policy is at most ``2 * chunk_size - 1`` updates older than in turns. The same
+            seed and number give the same run. 0 steps one environment in the learner's process,
+            between chunks.
         kwargs: As for OfflineData.
 
     Raises:
@@ -53,6 +64,7 @@ class OnlineData(OfflineData):
         updates_per_step: float = 1.0,
         buffer_size: int = 1_000_000,
         chunk_size: int = 5,
+        num_collectors: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(chunk_size=chunk_size, **kwargs)
@@ -63,14 +75,18 @@ class OnlineData(OfflineData):
         check_positive("updates_per_step", updates_per_step)
         check_positive("buffer_size", buffer_size)
         check_positive("start_steps", start_steps)
+        if num_collectors < 0:
+            raise UserError(f"--data.num_collectors is {num_collectors}; it must be 0 or more.")
         self.offline_fraction = offline_fraction
         self.start_steps = start_steps
         self.updates_per_step = updates_per_step
         self.buffer_size = buffer_size
+        self.num_collectors = num_collectors
         self.statistics = OnlineStatistics()
         self._online: ReplayBuffer = online_buffer(buffer_size)
-        self._frames: Iterator[TensorDictBase] | None = None
+        self._collection: Collection | None = None
         self._collected = 0
+        self._under_way = 0
         self._first = 0
         self._stored = 0
         self._store_folder: Path | None = None
@@ -90,26 +106,20 @@ class OnlineData(OfflineData):
     def train_dataloader(self) -> ChunkLoader:
         """Chunks that mix the dataset with what is collected on the way."""
         trainer = self._bounded_trainer()
-        module: Any = trainer.lightning_module
-        env = self.describe().env
-        if self._frames is not None:
-            self._frames.close()  # type: ignore[attr-defined]
-        self._frames = frames(
-            module.acting_policy(),
-            env.id,
-            env.kwargs,
-            seed=derive_seed("env", global_seed(), trainer.global_rank, self._collected),
-            device=module.device,
-        )
-        self.statistics.new_environment()
+        self._close_collection()
+        self._collection = self._new_collection(trainer)
+        self.statistics.new_environments()
         return ChunkLoader(self._chunk_or_stop, trainer, self.chunk_size, self.boundary)
 
     def teardown(self, stage: str) -> None:
-        """Close the training environment."""
+        """Close the training environments."""
         del stage
-        if self._frames is not None:
-            self._frames.close()  # type: ignore[attr-defined]
-            self._frames = None
+        self._close_collection()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Close the training environments; Lightning calls no ``teardown`` after an error."""
+        del exception
+        self._close_collection()
 
     def save_replay(self, folder: Path) -> set[str]:
         """Write what was collected since the last call to ``folder``; every process calls it.
@@ -181,6 +191,7 @@ class OnlineData(OfflineData):
     def _chunk_or_stop(self, step: int, updates: int) -> TensorDictBase | None:
         if not self._collect_until(self._steps_needed(step + updates)):
             return None
+        self._request_for_chunk_at(step + updates)
         return sample_chunk(
             self._buffer(),
             self._online,
@@ -198,10 +209,8 @@ class OnlineData(OfflineData):
 
     def _collect_until(self, needed: int) -> bool:
         """Step the environment; whether it was done, rather than interrupted."""
-        assert self._frames is not None
-        assert self._description is not None
+        assert self._collection is not None
         trainer = self._bounded_trainer()
-        reward_key = ("next", "reward")
         if needed - self._collected > 1_000:
             _log.info(
                 f"Collecting {needed - self._collected:,} environment steps before the next update"
@@ -209,14 +218,53 @@ class OnlineData(OfflineData):
         while self._collected < needed:
             if trainer.should_stop and self._world_size == 1:
                 return False
-            # Not more than the buffer holds: a batch must not write the same place twice.
-            count = min(needed - self._collected, self.buffer_size, MOST_FRAMES_AT_ONCE)
-            batch: TensorDictBase = torch.cat([next(self._frames) for _ in range(count)])
-            self.statistics.add(batch)
-            batch.set(reward_key, self._description.reward(batch.get(reward_key)))
-            self._online.extend(batch.select(*STORED_KEYS))
-            self._collected += count
+            count = self._under_way or min(needed - self._collected, self._most_at_once)
+            self._under_way = 0
+            self._keep(self._collection.collect(count))
         return True
+
+    def _request_for_chunk_at(self, step: int) -> None:
+        """Have the frames that the next chunk needs collected while this one is learnt from."""
+        assert self._collection is not None
+        trainer = self._bounded_trainer()
+        updates = chunk_updates(step, trainer.max_steps, self.chunk_size, self.boundary)
+        if updates > 0:
+            due = self._steps_needed(step + updates) - self._collected
+            self._under_way = self._collection.request(min(due, self._most_at_once))
+
+    def _keep(self, parts: list[EnvFrames]) -> None:
+        """Put frames into the replay buffer, with the reward that is learnt from."""
+        assert self._description is not None
+        for part in parts:
+            self.statistics.add(part.frames, part.environment)
+        frames = [part.frames.select(*STORED_KEYS) for part in parts]
+        rows: TensorDictBase = frames[0] if len(frames) == 1 else torch.cat(frames)
+        key = ("next", "reward")
+        rows.set(key, self._description.reward(rows.get(key)))
+        self._online.extend(rows)
+        self._collected += rows.shape[0]
+
+    def _new_collection(self, trainer: Trainer) -> Collection:
+        module: Any = trainer.lightning_module
+        actor, env = module.acting_policy(), self.describe().env
+        factory = EnvFactory.of(env.id, env.kwargs)
+        seed = derive_seed("env", global_seed(), trainer.global_rank, self._collected)
+        if self.num_collectors == 0:
+            return LocalCollection(actor, factory, seed=seed, device=module.device)
+        return CollectorPool(
+            actor, factory, size=self.num_collectors, seed=seed, collected=self._collected
+        )
+
+    def _close_collection(self) -> None:
+        self._under_way = 0
+        if self._collection is not None:
+            self._collection.close()
+            self._collection = None
+
+    @property
+    def _most_at_once(self) -> int:
+        """Not more than the buffer holds: a batch must not write the same place twice."""
+        return min(self.buffer_size, MOST_FRAMES_AT_ONCE)
 
     @property
     def _world_size(self) -> int:

@@ -16,12 +16,12 @@ class OnlineStatistics:
 
     def __init__(self) -> None:
         self.episodes = 0
-        self._return = 0.0
+        self._under_way: dict[int, float] = {}
         self._recent_share = 0.5
         self._clear()
 
-    def add(self, batch: TensorDictBase) -> None:
-        """Count consecutive frames ``[F]``, rewards still raw."""
+    def add(self, batch: TensorDictBase, environment: int = 0) -> None:
+        """Count consecutive frames ``[F]`` of one environment, rewards still raw."""
         probs = batch.get("choice_probs")
         entropy = -(probs * probs.clamp_min(1e-12).log()).sum()
         self._frames += batch.shape[0]
@@ -33,16 +33,18 @@ class OnlineStatistics:
         self._recent_share = share + decay * (self._recent_share - share)
         rewards = batch.get(("next", "reward")).flatten().tolist()
         dones = batch.get(("next", "done")).flatten().tolist()
+        so_far = self._under_way.get(environment, 0.0)
         for reward, done in zip(rewards, dones, strict=True):
-            self._return += reward
+            so_far += reward
             if done:
-                self._returns.append(self._return)
+                self._returns.append(so_far)
                 self.episodes += 1
-                self._return = 0.0
+                so_far = 0.0
+        self._under_way[environment] = so_far
 
-    def new_environment(self) -> None:
-        """Forget the episode under way: a fresh environment starts another."""
-        self._return = 0.0
+    def new_environments(self) -> None:
+        """Forget the episodes under way: fresh environments start others."""
+        self._under_way.clear()
 
     def take(self) -> dict[str, float]:
         """Means since the last call, by name; empty if nothing was collected.

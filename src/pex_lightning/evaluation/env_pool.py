@@ -1,4 +1,4 @@
-"""Many environments stepped at once, spread over worker processes.
+"""Many environments stepped at once, spread over this process and workers.
 
 Workers import this module, so it must not import torch: each would take seconds to start and
 hundreds of MiB. gymnasium's own vector environments step every environment on every call and have
@@ -26,7 +26,10 @@ _STOP_SECONDS = 5.0
 
 
 class EnvPool:
-    """Environments 0 … num_envs − 1 in `num_workers` processes, or in this one.
+    """Environments 0 … num_envs − 1, in this process and in `num_workers` − 1 others.
+
+    This process steps a share of its own. If it only waited for a worker per core, it would find
+    the caches cold whenever it is its turn: a call of the policy then took twice as long.
 
     Workers ignore Ctrl-C and SIGTERM, which are this process's to handle, and end when this
     process does, even if it is killed. `close` is called when the pool is no longer used and at
@@ -35,7 +38,10 @@ class EnvPool:
     Args:
         factory: Makes one environment.
         num_envs: Environments.
-        num_workers: Processes to spread them over; 1 steps them in this process.
+        num_workers: Processes to spread them over, this one included; at most `num_envs`.
+
+    Attributes:
+        sizes: Sizes of one observation and of one action.
 
     Raises:
         UserError: An environment cannot be made.
@@ -43,22 +49,13 @@ class EnvPool:
 
     def __init__(self, factory: EnvFactory, num_envs: int, num_workers: int) -> None:
         self.num_envs = num_envs
-        self._local: EnvGroup | None = None
         self._workers: list[_Worker] = []
-        self._finalizer: weakref.finalize[..., EnvPool]
-        if num_workers <= 1:
-            self._local = EnvGroup(factory, np.arange(num_envs))
-            self.sizes = self._local.sizes
-            self._finalizer = weakref.finalize(self, self._local.close)
-        else:
-            self._finalizer = weakref.finalize(self, _stop, self._workers, os.getpid())
-            self._start(factory, num_workers)
+        self._resources = contextlib.ExitStack()
+        self._resources.callback(_stop, self._workers, os.getpid())
+        self._finalizer = weakref.finalize(self, self._resources.close)
+        self._local = self._start(factory, num_workers)
+        self.sizes = self._local.sizes
         self._frame = Frame.empty(num_envs, self.sizes.obs_dim)
-
-    @property
-    def num_workers(self) -> int:
-        """Processes besides this one."""
-        return len(self._workers)
 
     def advance(self, orders: Orders) -> Frame:
         """Carry out one round in all environments; the result is overwritten by the next round.
@@ -86,10 +83,10 @@ class EnvPool:
         return not self._finalizer.alive
 
     def _advance(self, orders: Orders) -> Frame:
-        if self._local is not None:
-            return self._local.advance(orders)
         for worker in self._workers:
             worker.send(orders.take(worker.rows))
+        here = self._local.rows
+        self._frame.put(here, self._local.advance(orders.take(here)))
         for worker in self._workers:
             reply = worker.receive()
             assert isinstance(reply, Frame)
@@ -102,19 +99,21 @@ class EnvPool:
             worker.process.kill()
         self.close()
 
-    def _start(self, factory: EnvFactory, num_workers: int) -> None:
+    def _start(self, factory: EnvFactory, num_workers: int) -> EnvGroup:
+        """Start the workers and, while they load, make this process's environments."""
+        # Neighbours in different processes: episodes that last longest spread out.
+        shares = [np.arange(i, self.num_envs, num_workers) for i in range(num_workers)]
         try:
-            for i in range(num_workers):
-                # Neighbours in different processes: episodes that last longest spread out.
-                rows = np.arange(i, self.num_envs, num_workers)
+            for rows in shares[1:]:
                 self._workers.append(_Worker(factory, rows))
-            replies = [worker.receive() for worker in self._workers]
+            local = EnvGroup(factory, shares[0])
+            self._resources.callback(local.close)
+            for worker in self._workers:
+                worker.receive()
         except BaseException:
             self._abort()
             raise
-        sizes = replies[0]
-        assert isinstance(sizes, Sizes)
-        self.sizes = sizes
+        return local
 
 
 class WorkerError(Exception):

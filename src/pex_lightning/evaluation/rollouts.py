@@ -21,7 +21,11 @@ from pex_lightning.evaluation.scores import ScoreReference
 Policy = Callable[[torch.Tensor], torch.Tensor]
 """Observations [n, obs_dim] float32 to actions [n, act_dim]."""
 
-_DEFAULT_NUM_ENVS = 20
+# A call of the policy costs much the same for 20 rows and for 50, so more environments are faster;
+# 100 gain another tenth, but each holds 1 MB (AntMaze) to 12 MB (PointMaze).
+_DEFAULT_NUM_ENVS = 50
+# Each costs this process 60 us a round for messages, and 80 MB: more would step no faster.
+_MOST_DEFAULT_WORKERS = 16
 
 
 @dataclass(frozen=True)
@@ -74,18 +78,18 @@ class Evaluator:
     that draws no random numbers has the same returns too, up to the rounding of its matrix
     products, which may depend on the number of rows.
 
-    The environments start with the first `run`, several to a process and a process per core, or in
-    this process if there is one core or one environment. Use it in a `with` block or call `close`.
+    The environments start with the first `run`, several to a process and a process per core, this
+    one included. Use it in a `with` block or call `close`.
 
     Args:
         env_id: gymnasium id.
         env_kwargs: Arguments of the environment.
         episodes: Episodes of an evaluation, E.
-        num_envs: Environments that run at a time, and rows of the policy's input; by default 20,
-            or E if that is less.
+        num_envs: Environments that run at a time, and the most rows of the policy's input; by
+            default 50, or E if that is less.
         seed: Seed of the first episode.
-        num_workers: Processes to spread the environments over; by default one per core. 1 steps
-            them in this process.
+        num_workers: Processes to spread the environments over, this one included; by default one
+            per core, 16 at most. 1 steps them all in this process.
 
     Raises:
         UserError: A number is less than 1 (`seed`: less than 0).
@@ -119,8 +123,9 @@ class Evaluator:
     def run(self, policy: Policy, device: torch.device | str | None = None) -> EvaluationResult:
         """Evaluate a policy, without gradients.
 
-        The policy is called once per round with a row for every environment, [num_envs, obs_dim];
-        what it gives for rows of environments that rest or are about to be reset is not used.
+        The policy is called once per round with a row for every environment that plays, in the
+        order of the environments: at most `num_envs` rows, fewer when an episode has just ended
+        and when few are left.
 
         Args:
             policy: Observations [n, obs_dim] float32 to actions [n, act_dim]. Actions go to the
@@ -158,7 +163,7 @@ class Evaluator:
         # Daemonic processes, such as DataLoader workers, may not start any.
         if multiprocessing.current_process().daemon or not self._factory.can_be_sent():
             return 1
-        return min(self.num_envs, self._num_workers or _cores())
+        return min(self.num_envs, self._num_workers or min(_cores(), _MOST_DEFAULT_WORKERS))
 
 
 class _Evaluation:
@@ -181,7 +186,8 @@ class _Evaluation:
         while True:
             stepped = self.playing >= 0
             if observation is not None and stepped.any():
-                actions = _act(policy, observation, actions.shape, device)
+                # Indexing copies: the next round overwrites the frame, a policy may keep its rows.
+                actions[stepped] = _act(policy, observation[stepped], actions.shape[1], device)
             orders = self._orders(stepped, actions)
             if not orders.commands.any():
                 break
@@ -206,15 +212,15 @@ class _Evaluation:
 
 
 def _act(
-    policy: Policy, observation: np.ndarray, shape: tuple[int, ...], device: torch.device
+    policy: Policy, observation: np.ndarray, action_dim: int, device: torch.device
 ) -> np.ndarray:
-    # A copy, because the next round overwrites the frame and a policy may keep what it is given.
-    output = policy(torch.tensor(observation, device=device))
+    output = policy(torch.from_numpy(observation).to(device))
     actions: np.ndarray = output.detach().to("cpu", torch.float32).numpy()
-    if actions.shape != shape:
+    expected = (len(observation), action_dim)
+    if actions.shape != expected:
         raise UserError(
             f"evaluation: the policy gave actions of shape {list(actions.shape)} for observations "
-            f"of shape {list(observation.shape)}, expected {list(shape)}. Was it trained in "
+            f"of shape {list(observation.shape)}, expected {list(expected)}. Was it trained in "
             f"another environment?"
         )
     bad = ~np.isfinite(actions).all(axis=1)

@@ -96,13 +96,14 @@ class CompositePolicy:
         self.inv_temperature = inv_temperature
         self.eval_epsilon = eval_epsilon
 
-    @torch.no_grad()
     def act(self, observation: Tensor) -> Choice:
         """Propose, choose, and say who acted: ``[B, obs_dim]``."""
-        candidates = self.policies.candidates(observation)
-        probs = self.choice_probs(observation, candidates)
-        index = draw(probs)
-        return Choice(_take(candidates, index), index, probs)
+        # Not as a decorator, through which a compiled update could not look.
+        with torch.no_grad():
+            candidates = self.policies.candidates(observation)
+            probs = self.choice_probs(observation, candidates)
+            index = draw(probs)
+            return Choice(_take(candidates, index), index, probs)
 
     @torch.no_grad()
     def evaluation_action(self, observation: Tensor) -> Tensor:

@@ -1,0 +1,110 @@
+"""How speed changes with size and number: ``python benchmarks/scaling.py``.
+
+The cost of an update by batch size, width and number of Q networks; that of sampling by the rows
+in the buffer; updates a second with 1 and 2 DDP processes (gloo, on the CPU) and with 0, 1, 2 and
+4 collectors. Measured as ``speed.py`` does it: each point is a process, and those of a panel take
+turns. Prints tables, writes ``scaling.json`` and ``scaling.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from case_table import command
+from measurements import Comparison
+from run_costs import RunCostsError, start_run
+from scaling_panels import PANELS, Point
+from scaling_picture import picture
+from speed_report import machine
+from stopwatch import Measured, alternate, clean_up_on_sigterm
+
+COMPILED = {"batch", "width", "q"}
+NEEDS_FILES = {"processes", "collectors"}
+
+
+def tell(line: str) -> None:
+    """Progress, beside the results."""
+    sys.stderr.write(f"{line}\n")
+
+
+def prepare(folder: Path, names: list[str]) -> None:
+    """Make the dataset; where the online loop is measured, have a run leave a checkpoint."""
+    script = Path(__file__).with_name("made_up.py")
+    subprocess.run([sys.executable, str(script), str(folder)], check=True)
+    if "collectors" in names:
+        try:
+            start_run(folder, ["--model.compile_update=false"])
+        except RunCostsError as error:
+            tell(f"the online loop cannot be measured: {error}")
+
+
+def measure(name: str, settings: argparse.Namespace, folder: Path) -> list[Point]:
+    """A panel's points, in its order; prints them."""
+    panel = PANELS[name]
+    group = panel.group(settings.threads, settings.wait)
+    extra = ("--compile_update=1",) if settings.compiled and name in COMPILED else ()
+    commands = [command(variant, folder, extra) for variant in group.variants]
+    tell(f"{panel.title}: starting {len(commands)} processes")
+    measured: Measured = alternate(
+        commands, rounds=settings.rounds, seconds=settings.seconds, tell=tell
+    )
+    points = panel.points(Comparison(group, measured))
+    sys.stdout.write(panel.table(points) + "\n")
+    sys.stdout.flush()
+    return points
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="How speed changes with size and number.")
+    names = list(PANELS)
+    parser.add_argument("--panels", nargs="+", choices=names, default=names)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=0.3, help="of each block")
+    parser.add_argument("--threads", type=int, default=2, help="where they are not what varies")
+    parser.add_argument(
+        "--wait",
+        choices=["BRIEF", "PASSIVE", "ACTIVE"],
+        default="BRIEF",
+        help="how threads wait: OMP_WAIT_POLICY, BRIEF being what fit sets",
+    )
+    parser.add_argument("--compiled", action="store_true", help="measure the compiled update")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER")
+    return parser
+
+
+def main() -> None:
+    """Measure, print, write the numbers and the picture."""
+    settings = arguments().parse_args()
+    clean_up_on_sigterm()
+    before, start = machine(), time.perf_counter()
+    found: dict[str, list[Point]] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        if NEEDS_FILES & set(settings.panels):
+            prepare(folder, settings.panels)
+        for panel in settings.panels:
+            found[panel] = measure(panel, settings, folder)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    report = {
+        "machine": before,
+        "settings": {key: value for key, value in vars(settings).items() if key != "out"},
+        "seconds": time.perf_counter() - start,
+        "panels": {
+            name: {"title": PANELS[name].title, "points": [point.to_dict() for point in points]}
+            for name, points in found.items()
+        },
+    }
+    (settings.out / "scaling.json").write_text(json.dumps(report, indent=2) + "\n")
+    picture({PANELS[name]: points for name, points in found.items()}, settings.out / "scaling.png")
+    sys.stdout.write(f"written in {report['seconds']:.0f} s: {settings.out}/scaling.json, .png\n")
+
+
+if __name__ == "__main__":
+    main()

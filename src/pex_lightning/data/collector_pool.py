@@ -1,0 +1,185 @@
+"""Collection in other processes, which step their environments while the learner updates."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import weakref
+from typing import NoReturn
+
+from pex_lightning.data.collection import Actor, EnvFrames
+from pex_lightning.data.collector_worker import CollectorJob, Columns, Failure, frames_of, serve
+from pex_lightning.data.shared_actor import SharedActor
+from pex_lightning.errors import UserError
+from pex_lightning.evaluation.env_group import EnvFactory
+from pex_lightning.processes import interrupts_held
+from pex_lightning.seeding import derive_seed
+
+_STOP_SECONDS = 5.0
+
+
+class CollectorPool:
+    """``size`` processes with an environment each, which work on one request at a time.
+
+    ``request`` publishes the weights of that moment and returns at once; ``collect`` waits for
+    the frames. The weights are written only while no process acts, so that every frame of a
+    request was chosen by the same, whole weights. Frame k of everything collected is process
+    k mod ``size``'s, and a request's frames come process by process: which frames there are and
+    their order follow from the seeds, ``size`` and the requests alone.
+
+    Processes ignore Ctrl-C and SIGTERM, which are this process's to handle, and end when this
+    process does, even if it is killed. They are started, not forked, so a script that trains has
+    to have its ``if __name__ == "__main__":``.
+
+    Args:
+        actor: Chooses the actions; its weights change between requests.
+        factory: Makes the environment.
+        size: Number of processes.
+        seed: From which each environment's and each actor's seed is derived.
+        collected: Frames collected so far, in runs before this one.
+
+    Raises:
+        UserError: The environment cannot be sent to another process.
+    """
+
+    def __init__(
+        self, actor: Actor, factory: EnvFactory, *, size: int, seed: int, collected: int = 0
+    ) -> None:
+        if not factory.can_be_sent():
+            raise UserError(
+                f"--data.num_collectors is {size}, but the environment {factory.env_id} cannot be "
+                "sent to another process, because its entry point is a lambda or a local "
+                "function. Define it at the top of a module, or give --data.num_collectors 0."
+            )
+        self._collected = collected
+        self._under_way = 0
+        self._actor = SharedActor(actor)
+        self._workers: list[_Worker] = []
+        self._finalizer = weakref.finalize(self, _stop, self._workers, os.getpid())
+        try:
+            for number in range(size):
+                job = CollectorJob(
+                    actor=self._actor.replica,
+                    factory=factory,
+                    number=number,
+                    env_seed=derive_seed("collector env", seed, number),
+                    actor_seed=derive_seed("collector actor", seed, number),
+                )
+                self._workers.append(_Worker(job))
+        except BaseException:
+            self._abort()
+            raise
+
+    def request(self, count: int) -> int:
+        """Publish the weights and have ``count`` frames collected with them."""
+        assert self._under_way == 0, "frames that were requested have to be taken first"
+        if count == 0:
+            return 0
+        self._actor.publish()
+        self._under_way = count
+        for worker, share in zip(self._workers, self._shares(count), strict=True):
+            worker.send(share)
+        return count
+
+    def collect(self, count: int) -> list[EnvFrames]:
+        """The frames that were requested; if none were, request them now and wait.
+
+        Raises:
+            UserError: An environment cannot be made or raised, or a process ended. The pool is
+                then closed.
+        """
+        if self._under_way == 0:
+            self.request(count)
+        assert count == self._under_way, "as many frames are taken as were requested"
+        try:
+            received = [
+                EnvFrames(worker.number, frames_of(worker.receive()))
+                for worker, share in zip(self._workers, self._shares(count), strict=True)
+                if share
+            ]
+        except BaseException:
+            # Frames may be missing or left over (Ctrl-C), so nothing can be asked any more.
+            self._abort()
+            raise
+        self._collected += count
+        self._under_way = 0
+        return received
+
+    def close(self) -> None:
+        """End the processes; a second call does nothing."""
+        self._finalizer()
+
+    def _shares(self, count: int) -> list[int]:
+        """How many of the next ``count`` frames each process collects."""
+        size = len(self._workers)
+        before = [(self._collected - number - 1) // size for number in range(size)]
+        after = [(self._collected + count - number - 1) // size for number in range(size)]
+        return [b - a for a, b in zip(before, after, strict=True)]
+
+    def _abort(self) -> None:
+        for worker in self._workers:
+            # Asked to stop, one that is still starting would take seconds.
+            worker.process.kill()
+        self.close()
+
+
+class CollectorError(Exception):
+    """The traceback of an exception in a collector's process, as text; the cause of ours."""
+
+
+class _Worker:
+    """This process's end of a process that collects."""
+
+    def __init__(self, job: CollectorJob) -> None:
+        # Never fork: threads of torch and of Lightning may hold locks.
+        context = multiprocessing.get_context("spawn")
+        self.number = job.number
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, job, os.getpid()), daemon=True)
+        with interrupts_held():
+            self.process.start()
+        theirs.close()
+
+    def send(self, count: int) -> None:
+        if count == 0:
+            return
+        # If the worker is gone, `receive` finds its last words in the pipe, or its exit code.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.pipe.send(count)
+
+    def receive(self) -> Columns:
+        try:
+            reply: Columns | Failure = self.pipe.recv()
+        except (EOFError, ConnectionResetError) as error:
+            self._ended(error)
+        if isinstance(reply, Failure):
+            raise UserError(reply.message) from CollectorError(f"\n{reply.details}")
+        return reply
+
+    def _ended(self, error: Exception) -> NoReturn:
+        self.process.join(_STOP_SECONDS)
+        code = self.process.exitcode
+        killed = code == -signal.SIGKILL
+        hint = "it was killed, perhaps for memory: take fewer collectors" if killed else ""
+        raise UserError(
+            f"--data.num_collectors: the process of collector {self.number} ended with exit code "
+            f"{code}; {hint or 'what it said is above'}."
+        ) from error
+
+
+def _stop(workers: list[_Worker], owner: int) -> None:
+    if os.getpid() != owner:
+        # A forked copy of this process: the workers are not its children.
+        return
+    for worker in workers:
+        with contextlib.suppress(OSError):
+            worker.pipe.send(None)
+        worker.pipe.close()
+    for worker in workers:
+        worker.process.join(_STOP_SECONDS)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join(_STOP_SECONDS)
+    workers.clear()

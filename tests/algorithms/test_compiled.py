@@ -1,0 +1,214 @@
+"""The compiled update is the plain one, faster; every promise of the plain one holds for it."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pex_lightning.algorithms import ALGORITHMS, compiled
+from pex_lightning.algorithms.batch import Batch, batches
+from pex_lightning.algorithms.compiled import Clipping, CompiledUpdate, has_compiler
+from pex_lightning.errors import UserError
+
+NAMES = list(ALGORITHMS)
+needs_compiler = pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler (g++)")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Graphs are compiled once for all of these tests, and are not left behind."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
+    yield
+    patch.undo()
+
+
+def state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_is_the_plain_run_up_to_rounding(name: str, toy: Any) -> None:
+    ended, optimizers = [], []
+    for compile_update in (False, True):
+        torch.manual_seed(9)
+        module = toy.algorithm(name, compile_update=compile_update)
+        trainer = toy.fit(module, 13)
+        assert trainer.global_step == 13
+        assert (module._compiled is not None) == compile_update
+        ended.append(state(module) | dict(module.diagnostics))
+        optimizers.append(trainer.optimizers[0].state_dict())
+    assert ended[0].keys() == ended[1].keys()
+    for key, plain in ended[0].items():
+        torch.testing.assert_close(ended[1][key], plain, rtol=1e-4, atol=1e-5, msg=key)
+    assert optimizers[0]["param_groups"] == optimizers[1]["param_groups"]
+    for index, plain in optimizers[0]["state"].items():
+        for key, value in plain.items():
+            found = optimizers[1]["state"][index][key]
+            torch.testing.assert_close(found, value, rtol=1e-3, atol=1e-6, msg=key)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_gives_the_same_parameters(name: str, toy: Any) -> None:
+    results = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(99)
+        module = toy.algorithm(name, compile_update=True)
+        toy.fit(module, 10, seed=seed)
+        results.append(state(module))
+    assert all(torch.equal(value, results[1][key]) for key, value in results[0].items())
+    assert any(not torch.equal(value, results[2][key]) for key, value in results[0].items())
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("compile_update", [True, False])
+def test_offline_training_resumes_bit_for_bit(compile_update: bool, toy: Any) -> None:
+    torch.manual_seed(1)
+    whole = toy.algorithm("IQL", compile_update=compile_update)
+    toy.fit(whole, 20)
+    torch.manual_seed(1)
+    first = toy.algorithm("IQL", compile_update=compile_update)
+    trainer = toy.fit(first, 20, callbacks=[toy.StopAt(10)])
+    assert trainer.global_step == 10
+    path = toy.folder / "half.ckpt"
+    trainer.save_checkpoint(path)
+    second = toy.algorithm("IQL", compile_update=compile_update)
+    toy.fit(second, 20, resume=path)
+    assert all(torch.equal(value, state(second)[key]) for key, value in state(whole).items())
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_goes_on_compiled_or_plain_as_it_likes(first: bool, toy: Any) -> None:
+    module = toy.algorithm("IQL", compile_update=first)
+    trainer = toy.fit(module, 20, callbacks=[toy.StopAt(10)])
+    path = toy.folder / "half.ckpt"
+    trainer.save_checkpoint(path)
+    other = toy.algorithm("IQL", compile_update=not first)
+    assert toy.fit(other, 20, resume=path).global_step == 20
+    same = toy.algorithm("IQL", compile_update=first)
+    toy.fit(same, 20, resume=path)
+    for key, value in state(same).items():
+        torch.testing.assert_close(state(other)[key], value, rtol=1e-4, atol=1e-5, msg=key)
+
+
+def updated(toy: Any, name: str, clipping: Clipping | None, updates: int = 4) -> Any:
+    """A learner after a few updates on random batches, plain where ``clipping`` is None."""
+    torch.manual_seed(0)
+    module = toy.algorithm(name, **({"cosine_decay": False} if name == "IQL" else {}))
+    module.attach(toy.description())
+    optimizer = module.configure_optimizers()
+    chunk = list(batches(toy.chunk(updates)))
+    update = None if clipping is None else CompiledUpdate(module, optimizer, clipping)
+    for batch in chunk:
+        if update is not None:
+            update(batch)
+            continue
+        optimizer.zero_grad()
+        module.losses(batch).total.backward()
+        optimizer.step()
+        module.after_step()
+    return module
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_learners_of_one_process_do_not_share_what_was_compiled(toy: Any) -> None:
+    plain = state(updated(toy, "IQL", None))
+    for clipping in (Clipping(), Clipping()):
+        found = state(updated(toy, "IQL", clipping))
+        assert all(torch.allclose(found[key], plain[key], atol=1e-5) for key in plain)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_gradients_are_clipped_as_in_the_plain_update(algorithm: Any, toy: Any) -> None:
+    ended = []
+    for compile_update in (False, True):
+        torch.manual_seed(9)
+        module = toy.algorithm(
+            "IQL",
+            compile_update=compile_update,
+            gradient_clip_val=0.01,
+            gradient_clip_algorithm=algorithm,
+        )
+        toy.fit(module, 5)
+        ended.append(state(module))
+    for key, plain in ended[0].items():
+        torch.testing.assert_close(ended[1][key], plain, rtol=1e-4, atol=1e-5, msg=key)
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_another_shape_of_batches_is_not_computed_wrongly(toy: Any) -> None:
+    module = toy.algorithm("IQL", cosine_decay=False)
+    module.attach(toy.description())
+    update = CompiledUpdate(module, module.configure_optimizers())
+    (batch,) = batches(toy.chunk(size=16))
+    update(batch)
+    with pytest.raises(AssertionError, match="one shape"):
+        update(Batch(*(column[:8] for column in batch)))
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_bf16_stays_near_float32(toy: Any) -> None:
+    ended = []
+    for precision in ("32-true", "bf16-mixed"):
+        torch.manual_seed(9)
+        module = toy.algorithm("IQL", compile_update=True)
+        toy.fit(module, 10, precision=precision)
+        ended.append(state(module))
+    changed = [not torch.equal(value, ended[1][key]) for key, value in ended[0].items()]
+    assert any(changed)
+    for key, value in ended[0].items():
+        assert ended[1][key].dtype == value.dtype
+        # Ten updates move a parameter by at most ten learning rates.
+        torch.testing.assert_close(ended[1][key], value, rtol=0.0, atol=6e-3, msg=key)
+
+
+def test_short_runs_are_not_compiled(toy: Any) -> None:
+    module = toy.algorithm("IQL")
+    toy.fit(module, 5)
+    assert module.compile_update == "auto"
+    assert module._compiled is None
+
+
+def test_without_a_compiler_the_user_is_told(
+    toy: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PATH", str(toy.folder))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match=r"--model\.compile_update true.*no C\+\+ compiler"):
+        toy.fit(toy.algorithm("IQL", compile_update=True), 5)
+    module = toy.algorithm("IQL", cosine_decay=False)
+    monkeypatch.setattr("pex_lightning.algorithms.base.WORTH_COMPILING", 5)
+    monkeypatch.setattr(logging.getLogger("pex_lightning"), "propagate", True)
+    toy.fit(module, 5)
+    assert module._compiled is None
+    assert "not compiled" in caplog.text
+    assert "no C++ compiler" in caplog.text
+
+
+def test_a_compiler_is_found_where_the_user_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert not compiled.has_compiler()
+    mine = tmp_path / "my-g++"
+    mine.write_text("")
+    mine.chmod(0o755)
+    monkeypatch.setenv("CXX", str(mine))
+    assert compiled.has_compiler()
+    assert os.access(mine, os.X_OK)

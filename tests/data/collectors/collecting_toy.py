@@ -1,0 +1,86 @@
+"""An environment and actors for collectors' processes, which import this module."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import nn
+
+from pex_lightning.policies.policy_set import ActingPolicy, Choice
+
+ENV_ID = "PexCollecting-v0"
+TIME_LIMIT = 5
+STAMP_SCALE = 1000
+
+
+class CollectingEnv(gymnasium.Env[Any, Any]):
+    """Observes (step / 10, a number drawn at reset, last action's first number).
+
+    Args:
+        raises_at: Step of the first episode that raises.
+        dies_at: Step of the first episode that kills the process.
+        unmakeable: Whether the constructor raises.
+    """
+
+    def __init__(self, raises_at: int = -1, dies_at: int = -1, unmakeable: bool = False) -> None:
+        if unmakeable:
+            raise RuntimeError("no licence")
+        self.observation_space = gymnasium.spaces.Box(-100, 100, (3,), np.float32)
+        low, high = np.float32([-1.0, -0.5]), np.float32([1.0, 2.0])
+        self.action_space = gymnasium.spaces.Box(low, high)
+        self.raises_at, self.dies_at = raises_at, dies_at
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps, self.last, self.drawn = 0, 0.0, float(self.np_random.uniform())
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps, self.last = self.steps + 1, float(action[0])
+        if self.steps == self.raises_at:
+            raise ValueError("the toy broke")
+        if self.steps == self.dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._observe(), float(self.steps), False, False, {}
+
+    def _observe(self) -> Any:
+        return np.array([self.steps / 10, self.drawn, self.last], np.float32)
+
+
+class Level:
+    """Acts by a weight, with noise of torch's generator in the second dimension."""
+
+    def __init__(self) -> None:
+        self.module = nn.Linear(1, 1)
+        self.set(0.0)
+
+    def set(self, level: float) -> None:
+        with torch.no_grad():
+            self.module.bias.fill_(level)
+
+    def act(self, observation: torch.Tensor) -> Choice:
+        action = torch.stack((self.module.bias, torch.rand(1)), dim=-1)
+        return Choice(action, torch.zeros(1, dtype=torch.int64), torch.ones(1, 1))
+
+
+class Stamped:
+    """PEX's acting policy, which says in ``choice_probs`` after which update it acted.
+
+    It reads the update off π_θ's admission, which rises by a thousandth with each.
+    """
+
+    def __init__(self, policy: ActingPolicy) -> None:
+        self.__dict__.update(vars(policy))
+        self.policy_class = type(policy)
+
+    def act(self, observation: torch.Tensor) -> Choice:
+        policy = self.policy_class.__new__(self.policy_class)
+        policy.__dict__.update(vars(self))
+        choice = policy.act(observation)
+        stamp = policy.policies.admission * STAMP_SCALE
+        return Choice(choice.action, choice.policy_index, torch.stack((stamp, -stamp))[None])
