@@ -29,7 +29,7 @@ def spread(found: Any) -> tuple[float, float, float]:
 def test_ratios_are_taken_within_rounds(bench: Any) -> None:
     # The machine is half as fast in every round as in the one before.
     found = comparison(
-        bench, {"ours, float32, passive": [80, 40, 20], "JAX, float32": [160, 80, 42]}
+        bench, {"ours, float32, brief": [80, 40, 20], "JAX, float32": [160, 80, 42]}
     )
     ours, jax = bench("speed_report").rows(found)
     assert spread(ours.ratio) == (1.0, 1.0, 1.0)
@@ -46,11 +46,11 @@ def test_no_ratio_where_the_first_is_missing(bench: Any) -> None:
 
 
 RATES = {
-    "ours, float32, passive": [100.0, 100.0],
+    "ours, float32, brief": [100.0, 100.0],
     "ours compiled, float32, active": [150.0, 150.0],
     "d3rlpy, float32": [100.0, 100.0],
     "JAX, float32": [150.0, 150.0],
-    "fit, float32, passive": [120.0, 120.0],
+    "fit, float32, brief": [120.0, 120.0],
     "fit, float32, active": [135.0, 135.0],
 }
 
@@ -86,7 +86,7 @@ def test_targets_of_a_run_are_upper_bounds(bench: Any) -> None:
 
 
 def test_bf16_meets_float32_in_the_same_group(bench: Any) -> None:
-    rates = {"ours, float32, passive": [100.0], "ours compiled, bf16, active": [130.0]}
+    rates = {"ours, float32, brief": [100.0], "ours compiled, bf16, active": [130.0]}
     (found,) = (
         t
         for t in bench("targets").targets([comparison(bench, rates)], None)

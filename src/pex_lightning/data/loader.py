@@ -8,6 +8,8 @@ from typing import Any
 from pytorch_lightning import Trainer
 from tensordict import TensorDictBase
 
+from pex_lightning.data.schedule import chunk_updates
+
 
 class ChunkLoader:
     """Hands out chunks until the trainer's ``max_steps``.
@@ -59,8 +61,7 @@ class ChunkLoader:
         del state
 
     def _next_updates(self) -> int:
-        step = self._trainer.global_step
-        updates = self._chunk_size - step % self._chunk_size
-        if self._boundary:
-            updates = min(updates, self._boundary - step % self._boundary)
-        return min(updates, self._trainer.max_steps - step)
+        trainer = self._trainer
+        return chunk_updates(
+            trainer.global_step, trainer.max_steps, self._chunk_size, self._boundary
+        )
