@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
 from pex_lightning.algorithms import ALGORITHMS, compiled
 from pex_lightning.algorithms.batch import Batch, batches
@@ -40,7 +41,7 @@ def test_a_run_is_the_plain_run_up_to_rounding(name: str, toy: Any) -> None:
         module = toy.algorithm(name, compile_update=compile_update)
         trainer = toy.fit(module, 13)
         assert trainer.global_step == 13
-        assert (module._compiled is not None) == compile_update
+        assert module.compiles == compile_update
         ended.append(state(module) | dict(module.diagnostics))
         optimizers.append(trainer.optimizers[0].state_dict())
     assert ended[0].keys() == ended[1].keys()
@@ -131,6 +132,53 @@ def test_learners_of_one_process_do_not_share_what_was_compiled(toy: Any) -> Non
 
 @needs_compiler
 @pytest.mark.slow
+def test_processes_that_reduce_gradients_follow_the_plain_update(toy: Any) -> None:
+    for tau in (0.005, 0.5):
+        plain, together = (toy.algorithm("IQL", cosine_decay=False, tau=tau) for _ in range(2))
+        for module in (plain, together):
+            torch.manual_seed(0)
+            module.attach(toy.description())
+        optimizer = plain.configure_optimizers()
+        # Two processes with the same batch: the sum is twice the gradient.
+        update = CompiledUpdate(
+            together,
+            together.configure_optimizers(),
+            all_reduce=lambda gradient: gradient.mul_(2.0),
+            world_size=2,
+        )
+        for batch in batches(toy.chunk(3)):
+            optimizer.zero_grad()
+            plain.losses(batch).total.backward()
+            optimizer.step()
+            plain.after_step()
+            update(batch)
+        for key, value in state(plain).items():
+            torch.testing.assert_close(state(together)[key], value, rtol=1e-4, atol=1e-5, msg=key)
+
+
+@pytest.mark.parametrize("choice", ["auto", True])
+def test_where_compiling_fails_the_user_is_told(
+    choice: Any, toy: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*args: Any) -> None:
+        raise TorchDynamoException("no such thing")
+
+    monkeypatch.setattr(CompiledUpdate, "__call__", fails)
+    monkeypatch.setattr("pex_lightning.algorithms.base.has_compiler", lambda: True)
+    monkeypatch.setattr("pex_lightning.algorithms.base.WORTH_COMPILING", 5)
+    monkeypatch.setattr(logging.getLogger("pex_lightning"), "propagate", True)
+    module = toy.algorithm("IQL", compile_update=choice)
+    if choice is True:
+        with pytest.raises(UserError, match="compiling failed: no such thing"):
+            toy.fit(module, 5)
+        return
+    assert toy.fit(module, 5).global_step == 5
+    assert not module.compiles
+    assert "compiling failed: no such thing" in caplog.text
+
+
+@needs_compiler
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["norm", "value"])
 def test_gradients_are_clipped_as_in_the_plain_update(algorithm: Any, toy: Any) -> None:
     ended = []
@@ -181,7 +229,7 @@ def test_short_runs_are_not_compiled(toy: Any) -> None:
     module = toy.algorithm("IQL")
     toy.fit(module, 5)
     assert module.compile_update == "auto"
-    assert module._compiled is None
+    assert not module.compiles
 
 
 def test_without_a_compiler_the_user_is_told(
@@ -195,7 +243,7 @@ def test_without_a_compiler_the_user_is_told(
     monkeypatch.setattr("pex_lightning.algorithms.base.WORTH_COMPILING", 5)
     monkeypatch.setattr(logging.getLogger("pex_lightning"), "propagate", True)
     toy.fit(module, 5)
-    assert module._compiled is None
+    assert not module.compiles
     assert "not compiled" in caplog.text
     assert "no C++ compiler" in caplog.text
 

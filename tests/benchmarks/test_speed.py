@@ -28,9 +28,7 @@ def spread(found: Any) -> tuple[float, float, float]:
 
 def test_ratios_are_taken_within_rounds(bench: Any) -> None:
     # The machine is half as fast in every round as in the one before.
-    found = comparison(
-        bench, {"ours, float32, brief": [80, 40, 20], "JAX, float32": [160, 80, 42]}
-    )
+    found = comparison(bench, {"ours, float32, brief": [80, 40, 20], "JAX, float32": [160, 80, 42]})
     ours, jax = bench("speed_report").rows(found)
     assert spread(ours.ratio) == (1.0, 1.0, 1.0)
     assert spread(jax.ratio) == (2.0, 2.0, pytest.approx(2.05))

@@ -12,6 +12,7 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins import MixedPrecision
 from tensordict import TensorDictBase
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from pex_lightning.algorithms.batch import Batch, batches
 from pex_lightning.algorithms.compiled import (
@@ -46,6 +47,7 @@ class Algorithm(LightningModule, ABC):
         critic: Q, target and V, at the state-dict prefix ``critic.`` in every algorithm.
         diagnostics: Scalars of the last update, on the device.
         resumed: Whether a checkpoint of this very algorithm was loaded.
+        compiles: Whether updates are compiled, decided when training starts.
     """
 
     critic: Critic
@@ -68,6 +70,7 @@ class Algorithm(LightningModule, ABC):
         self.gradient_clip_val = gradient_clip_val
         self.gradient_clip_algorithm = gradient_clip_algorithm
         self.diagnostics = {}
+        self.compiles = False
         self._compiled: CompiledUpdate | None = None
         self._data: DataDescription | None = None
         self._random_state: Mapping[str, Any] | None = None
@@ -139,8 +142,12 @@ class Algorithm(LightningModule, ABC):
         """One gradient step for each of the chunk's ``K`` batches."""
         del batch_idx
         if self._compiled is not None:
-            self._train_compiled(self._compiled, chunk)
-            return
+            try:
+                self._train_compiled(self._compiled, chunk)
+            except TorchDynamoException as error:
+                self._go_on_plain(error)
+            else:
+                return
         optimizer: Any = self.optimizers()
         for batch in batches(chunk):
             losses = self.losses(batch)
@@ -158,10 +165,20 @@ class Algorithm(LightningModule, ABC):
         # What Lightning's wrapper of the optimizer does: ``global_step`` counts gradient steps.
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         for batch in batches(chunk):
-            progress.increment_ready()
             self.diagnostics = update(batch)
+            progress.increment_ready()
             progress.increment_completed()
             self.set_learning_rates(optimizer, self.global_step)
+
+    def _go_on_plain(self, error: TorchDynamoException) -> None:
+        """Compiling failed, which is in the first call, before anything is changed."""
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if self.compile_update is True:
+            raise UserError(
+                f"--model.compile_update true, but compiling failed: {reason}. Give false."
+            ) from error
+        _log.warning("The update is not compiled, so it is slower: compiling failed: %s", reason)
+        self._compiled, self.compiles = None, False
 
     def on_train_start(self) -> None:
         """Give this process its own random stream, or the one it was interrupted with."""
@@ -173,7 +190,12 @@ class Algorithm(LightningModule, ABC):
         self._random_state = None
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         self.set_learning_rates(optimizer, self.global_step)
-        self._compiled = self._new_compiled_update() if self._compiles() else None
+        self.compiles = self._compiles()
+        self._compiled = self._new_compiled_update() if self.compiles else None
+
+    def on_train_end(self) -> None:
+        """Let go of what was compiled, and of the memory that it holds."""
+        self._compiled = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what this is, and keep the random state."""
@@ -215,8 +237,10 @@ class Algorithm(LightningModule, ABC):
     def _compile_obstacle(self) -> str | None:
         if self._scales_gradients():
             return "--trainer.precision 16-mixed scales gradients, which is not compiled"
+        if self.device.type not in ("cpu", "cuda"):
+            return f"updates on {self.device.type} are not compiled"
         if self.device.type == "cpu" and not has_compiler():
-            return "there is no C++ compiler in the path (g++, clang++ or $CXX)"
+            return "there is no C++ compiler in the path (g++, clang++ on macOS, or $CXX)"
         return None
 
     def _new_compiled_update(self) -> CompiledUpdate:

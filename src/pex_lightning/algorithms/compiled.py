@@ -2,13 +2,15 @@
 
 It computes what the plain update in :mod:`pex_lightning.algorithms.base` computes, from the same
 losses and with torch's own Adam on the same optimizer's state, so that checkpoints do not tell
-which of the two wrote them; numbers differ by rounding.
+which of the two wrote them; numbers differ by rounding. What it leaves out are Lightning's hooks
+between backward and step and the parameters' ``.grad``, which it has no use for.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FunctionType, MethodType
@@ -68,9 +70,9 @@ class Clipping:
 
 
 def has_compiler() -> bool:
-    """Whether a C++ compiler that ``torch.compile`` could use on a CPU is in the path."""
-    names = (os.environ.get("CXX"), "g++", "clang++", "cl")
-    return any(name is not None and shutil.which(name) is not None for name in names)
+    """Whether the C++ compiler that ``torch.compile`` uses on a CPU is in the path."""
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    return shutil.which(os.environ.get("CXX", usual)) is not None
 
 
 class CompiledUpdate:
@@ -78,8 +80,8 @@ class CompiledUpdate:
 
     Parameters and Adam's moments are moved into one tensor a parameter group, of which what
     module and optimizer hold become views: a hundred tensors less to hand over in every call.
-    Shapes are fixed by the first batch. Random numbers are drawn from torch's generator in the
-    order in which the plain update draws them.
+    Shapes are fixed by the first batch, and so are the learner's settings. Random numbers are
+    drawn from torch's generator in the order in which the plain update draws them.
 
     Args:
         learner: An ``nn.Module`` with losses.
@@ -153,12 +155,13 @@ class CompiledUpdate:
         by_group = [[found[name].flatten() for name in group.names] for group in self._groups]
         return [torch.cat(parts) / self._world_size for parts in by_group], diagnostics
 
-    @torch.no_grad()
     def _step(self, gradients: list[Tensor]) -> None:
-        gradients = self._clipping.clipped(gradients)
-        for group, gradient in zip(self._groups, gradients, strict=True):
-            group.step(gradient)
-        torch.func.functional_call(self._after_step, self._parameters(), ())
+        # Not as a decorator, whose code all that it decorates would share: see ``_compiled``.
+        with torch.no_grad():
+            gradients = self._clipping.clipped(gradients)
+            for group, gradient in zip(self._groups, gradients, strict=True):
+                group.step(gradient)
+            torch.func.functional_call(self._after_step, self._parameters(), ())
 
     def _parameters(self) -> dict[str, Tensor]:
         """What learns, by its name in ``_Method``."""

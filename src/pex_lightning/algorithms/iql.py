@@ -77,8 +77,9 @@ class IQL(Algorithm):
             off by default.
         gradient_clip_algorithm: Clip by ``norm`` or by ``value``.
         compile_update: Whether to compile the whole update into one function: faster, after half
-            a minute of compiling, and equal up to rounding. ``auto`` does on a GPU, and on a CPU
-            from 100,000 updates on where there is a C++ compiler.
+            a minute of compiling, and equal up to rounding; Lightning's hooks between backward and
+            step are not called then. ``auto`` does on a GPU, and on a CPU from 100,000 updates on
+            where there is a C++ compiler.
 
     Raises:
         UserError: A value is outside of its range.

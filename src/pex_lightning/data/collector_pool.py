@@ -75,6 +75,7 @@ class CollectorPool:
     def request(self, count: int) -> int:
         """Publish the weights and have ``count`` frames collected with them."""
         assert self._under_way == 0, "frames that were requested have to be taken first"
+        assert count >= 0, count
         if count == 0:
             return 0
         self._actor.publish()

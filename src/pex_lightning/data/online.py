@@ -229,7 +229,8 @@ class OnlineData(OfflineData):
         trainer = self._bounded_trainer()
         updates = chunk_updates(step, trainer.max_steps, self.chunk_size, self.boundary)
         if updates > 0:
-            due = self._steps_needed(step + updates) - self._collected
+            # None where a resumed run needs fewer than it has, having a larger updates_per_step.
+            due = max(0, self._steps_needed(step + updates) - self._collected)
             self._under_way = self._collection.request(min(due, self._most_at_once))
 
     def _keep(self, parts: list[EnvFrames]) -> None:

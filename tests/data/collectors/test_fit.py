@@ -163,3 +163,16 @@ def test_an_error_in_an_environment_ends_the_run_and_the_collectors(
     with pytest.raises(UserError, match=r"PexCollecting-v0, failed: ValueError: the toy broke"):
         toy.fit(toy.algorithm("PEX"), 10, data=data)
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("collectors", [0, 1])
+def test_a_resumed_run_may_need_fewer_steps_than_it_has(
+    toy: Any, collecting: Any, collectors: int
+) -> None:
+    saver = RunCheckpoint(toy.folder, 5, Evaluation(1, 10**6, seed=0, num_envs=1))
+    before = train(toy, collecting, 20, (saver,), num_collectors=collectors)
+    assert before.data.env_steps == 30
+    settings = {"num_collectors": collectors, "updates_per_step": 2.0}
+    again = train(toy, collecting, 40, resume=toy.folder / "last.ckpt", **settings)
+    # With two updates a step, 40 updates need the 30 steps that are there.
+    assert set(again.counts.values()) == {30}
