@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pex_lightning.algorithms.compiled import has_compiler
 from pex_lightning.handover import read_checkpoint
 
 TWO_PROCESSES = ("--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu")
@@ -40,6 +41,27 @@ def two_processes(command, tiny, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.mark.parametrize("stage", ["offline", "online"])
 def test_processes_agree_on_parameters_and_differ_in_samples(two_processes: Path, stage: str):
     ranks = [torch.load(two_processes / f"{stage}-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert [rank["global_step"] for rank in ranks] == [40, 40]
+    for key, value in ranks[0]["parameters"].items():
+        assert torch.equal(value, ranks[1]["parameters"][key]), key
+    assert not torch.equal(ranks[0]["seen"], ranks[1]["seen"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler (g++)")
+def test_processes_agree_on_parameters_when_updates_are_compiled(
+    command, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DDP_PROBE", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    probe = "--trainer.callbacks=[{class_path: ddp_probe.Probe}]"
+    compiled = ("--model.compile_update=true", "--offline.model.compile_update=true")
+    process = command.start(*tiny(tmp_path, *TWO_PROCESSES, probe, *compiled))
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    assert "Compiling the update" in err
+    ranks = [torch.load(tmp_path / f"online-{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert [rank["global_step"] for rank in ranks] == [40, 40]
     for key, value in ranks[0]["parameters"].items():
         assert torch.equal(value, ranks[1]["parameters"][key]), key
