@@ -11,6 +11,8 @@ from pathlib import Path
 
 from stopwatch import Command
 
+from pex_lightning.cli.console import BRIEF_WAIT
+
 PRECISIONS = ("float32", "bf16")
 MOST_PROCESSES = 14
 """In a group; each takes about half a gigabyte."""
@@ -72,7 +74,7 @@ ONLY_FLOAT32 = ("float32",)
 # Of a subject and quantity the first is what the others' ratios are to.
 CASES = (
     Case("a", "ours", "IQL", "updates", "ours:build", wait=BOTH_WAITS),
-    Case("a", "ours compiled", "IQL", "updates", "ours_compiled:build", wait=BOTH_WAITS),
+    Case("a", "ours compiled", "IQL", "updates", "ours:build_compiled", wait=BOTH_WAITS),
     _peer("TorchRL", "torchrl_iql", "torchrl", "torchrl"),
     _peer("d3rlpy", "d3rlpy_iql", "d3rlpy", "'d3rlpy>=2.8'"),
     # XLA has threads of its own: no OpenMP.
@@ -256,7 +258,7 @@ def environment(variant: Variant) -> dict[str, str]:
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         settings.pop(name, None)
     if variant.wait == "BRIEF":
-        settings |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+        settings |= BRIEF_WAIT
     elif variant.wait != "unset":
         settings["OMP_WAIT_POLICY"] = variant.wait
     settings["BENCH_RUN"] = f"run-{uuid.uuid4().hex}"

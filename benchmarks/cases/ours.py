@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import cycle
-
 import torch
 
 from cases.setting import (
@@ -18,9 +16,8 @@ from cases.setting import (
     TAU,
     Work,
     arrays,
-    autocast,
-    flat,
 )
+from cases.updates import compiled, plain
 from pex_lightning.algorithms import IQL
 from pex_lightning.algorithms.batch import Batch
 from pex_lightning.data.description import DataDescription
@@ -53,17 +50,10 @@ def batches() -> list[Batch]:
 
 
 def build(precision: str) -> Work:
-    """IQL, ready to update."""
-    iql = new_iql()
-    optimizer = iql.configure_optimizers()
-    supply = cycle(batches())
+    """The plain update."""
+    return plain(new_iql(), batches(), precision)
 
-    def step() -> None:
-        with autocast(precision):
-            losses = iql.losses(next(supply))
-            optimizer.zero_grad()
-            losses.total.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            iql.critic.update_target(iql.tau)
 
-    return Work(step, lambda: flat(p for p in iql.parameters() if p.requires_grad))
+def build_compiled(precision: str) -> Work:
+    """The compiled update."""
+    return compiled(new_iql(), batches(), precision)

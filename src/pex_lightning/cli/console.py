@@ -16,6 +16,9 @@ from tqdm import tqdm
 
 from pex_lightning.data.cache import cache_path
 
+BRIEF_WAIT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+"""The environment in which OpenMP's threads spin for a moment when they wait, then sleep."""
+
 
 class _AboveTheBar(logging.Handler):
     """Writes log lines to stderr without tearing a progress bar apart."""
@@ -42,8 +45,8 @@ def set_up_threads() -> None:
     values of the user's stay.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        for name, value in BRIEF_WAIT.items():
+            os.environ.setdefault(name, value)
 
 
 def set_up_process() -> None:

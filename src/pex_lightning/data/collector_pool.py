@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
-import signal
 import weakref
-from typing import NoReturn
 
 from pex_lightning.data.collection import Actor, EnvFrames
 from pex_lightning.data.collector_worker import CollectorJob, Columns, Failure, frames_of, serve
 from pex_lightning.data.shared_actor import SharedActor
 from pex_lightning.errors import UserError
 from pex_lightning.evaluation.env_group import EnvFactory
-from pex_lightning.processes import interrupts_held
+from pex_lightning.processes import WorkerProcess, kill_workers, stop_workers
 from pex_lightning.seeding import derive_seed
-
-_STOP_SECONDS = 5.0
 
 
 class CollectorPool:
@@ -57,7 +51,7 @@ class CollectorPool:
         self._under_way = 0
         self._actor = SharedActor(actor)
         self._workers: list[_Worker] = []
-        self._finalizer = weakref.finalize(self, _stop, self._workers, os.getpid())
+        self._finalizer = weakref.finalize(self, stop_workers, self._workers, os.getpid())
         try:
             for number in range(size):
                 job = CollectorJob(
@@ -81,7 +75,8 @@ class CollectorPool:
         self._actor.publish()
         self._under_way = count
         for worker, share in zip(self._workers, self._shares(count), strict=True):
-            worker.send(share)
+            if share:
+                worker.send_or_leave(share)
         return count
 
     def collect(self, count: int) -> list[EnvFrames]:
@@ -120,9 +115,7 @@ class CollectorPool:
         return [b - a for a, b in zip(before, after, strict=True)]
 
     def _abort(self) -> None:
-        for worker in self._workers:
-            # Asked to stop, one that is still starting would take seconds.
-            worker.process.kill()
+        kill_workers(self._workers)
         self.close()
 
 
@@ -130,57 +123,21 @@ class CollectorError(Exception):
     """The traceback of an exception in a collector's process, as text; the cause of ours."""
 
 
-class _Worker:
+class _Worker(WorkerProcess):
     """This process's end of a process that collects."""
 
     def __init__(self, job: CollectorJob) -> None:
-        # Never fork: threads of torch and of Lightning may hold locks.
-        context = multiprocessing.get_context("spawn")
+        super().__init__(serve, job)
         self.number = job.number
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, job, os.getpid()), daemon=True)
-        with interrupts_held():
-            self.process.start()
-        theirs.close()
-
-    def send(self, count: int) -> None:
-        if count == 0:
-            return
-        # If the worker is gone, `receive` finds its last words in the pipe, or its exit code.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.pipe.send(count)
 
     def receive(self) -> Columns:
         try:
             reply: Columns | Failure = self.pipe.recv()
         except (EOFError, ConnectionResetError) as error:
-            self._ended(error)
+            raise UserError(
+                f"--data.num_collectors: the process of collector {self.number} "
+                f"{self.how_it_ended('collectors')}"
+            ) from error
         if isinstance(reply, Failure):
             raise UserError(reply.message) from CollectorError(f"\n{reply.details}")
         return reply
-
-    def _ended(self, error: Exception) -> NoReturn:
-        self.process.join(_STOP_SECONDS)
-        code = self.process.exitcode
-        killed = code == -signal.SIGKILL
-        hint = "it was killed, perhaps for memory: take fewer collectors" if killed else ""
-        raise UserError(
-            f"--data.num_collectors: the process of collector {self.number} ended with exit code "
-            f"{code}; {hint or 'what it said is above'}."
-        ) from error
-
-
-def _stop(workers: list[_Worker], owner: int) -> None:
-    if os.getpid() != owner:
-        # A forked copy of this process: the workers are not its children.
-        return
-    for worker in workers:
-        with contextlib.suppress(OSError):
-            worker.pipe.send(None)
-        worker.pipe.close()
-    for worker in workers:
-        worker.process.join(_STOP_SECONDS)
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join(_STOP_SECONDS)
-    workers.clear()

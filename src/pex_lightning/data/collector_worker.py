@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -16,8 +14,7 @@ from tensordict import TensorDict, TensorDictBase
 from pex_lightning.data.collection import Actor, LocalCollection
 from pex_lightning.errors import UserError
 from pex_lightning.evaluation.env_group import EnvFactory
-
-_PARENT_CHECK_SECONDS = 2.0
+from pex_lightning.processes import leave_signals_to_the_parent, next_message
 
 FRAME_KEYS = ("observation", "action", "policy_index", "choice_probs")
 NEXT_KEYS = ("observation", "reward", "done", "terminated", "truncated")
@@ -67,9 +64,7 @@ def serve(pipe: Connection, job: CollectorJob, parent: int) -> None:
         job: What to collect.
         parent: Process id of the parent.
     """
-    # A signal to the whole process group is the parent's to answer.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    leave_signals_to_the_parent()
     # The other processors are the learner's.
     torch.set_num_threads(1)
     collection: LocalCollection | None = None
@@ -77,7 +72,8 @@ def serve(pipe: Connection, job: CollectorJob, parent: int) -> None:
         torch.manual_seed(job.actor_seed)
         cpu = torch.device("cpu")
         collection = LocalCollection(job.actor, job.factory, seed=job.env_seed, device=cpu)
-        while (count := _next_request(pipe, parent)) is not None:
+        while (count := next_message(pipe, parent)) is not None:
+            assert isinstance(count, int)
             pipe.send(_columns(collection.collect(count)[0].frames))
     except (BrokenPipeError, ConnectionResetError, EOFError):
         # The parent is gone and nobody is left to tell.
@@ -121,13 +117,3 @@ def _message(job: CollectorJob, error: Exception) -> str:
         f"{type(error).__name__}: {error}. With --data.num_collectors 0 the environment runs in "
         "the learner's process, where a debugger can follow it."
     )
-
-
-def _next_request(pipe: Connection, parent: int) -> int | None:
-    # The pipe's other end may live on in processes that the parent forked.
-    while not pipe.poll(_PARENT_CHECK_SECONDS):
-        if os.getppid() != parent:
-            return None
-    count = pipe.recv()
-    assert count is None or isinstance(count, int)
-    return count

@@ -8,9 +8,7 @@ one process each; here an environment without an episode rests, and one process 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import signal
 import traceback
 import weakref
 from multiprocessing.connection import Connection
@@ -19,10 +17,13 @@ import numpy as np
 
 from pex_lightning.errors import UserError
 from pex_lightning.evaluation.env_group import EnvFactory, EnvGroup, Frame, Orders, Sizes
-from pex_lightning.processes import interrupts_held
-
-_PARENT_CHECK_SECONDS = 2.0
-_STOP_SECONDS = 5.0
+from pex_lightning.processes import (
+    WorkerProcess,
+    kill_workers,
+    leave_signals_to_the_parent,
+    next_message,
+    stop_workers,
+)
 
 
 class EnvPool:
@@ -51,7 +52,7 @@ class EnvPool:
         self.num_envs = num_envs
         self._workers: list[_Worker] = []
         self._resources = contextlib.ExitStack()
-        self._resources.callback(_stop, self._workers, os.getpid())
+        self._resources.callback(stop_workers, self._workers, os.getpid())
         self._finalizer = weakref.finalize(self, self._resources.close)
         self._local = self._start(factory, num_workers)
         self.sizes = self._local.sizes
@@ -84,7 +85,7 @@ class EnvPool:
 
     def _advance(self, orders: Orders) -> Frame:
         for worker in self._workers:
-            worker.send(orders.take(worker.rows))
+            worker.send_or_leave(orders.take(worker.rows))
         here = self._local.rows
         self._frame.put(here, self._local.advance(orders.take(here)))
         for worker in self._workers:
@@ -94,9 +95,7 @@ class EnvPool:
         return self._frame
 
     def _abort(self) -> None:
-        for worker in self._workers:
-            # Asked to stop, one that is still starting would take seconds.
-            worker.process.kill()
+        kill_workers(self._workers)
         self.close()
 
     def _start(self, factory: EnvFactory, num_workers: int) -> EnvGroup:
@@ -120,37 +119,21 @@ class WorkerError(Exception):
     """The traceback of an exception in a worker process, as text; the cause of the one here."""
 
 
-class _Worker:
+class _Worker(WorkerProcess):
     """This process's end of a process that serves an `EnvGroup`."""
 
     def __init__(self, factory: EnvFactory, rows: np.ndarray) -> None:
-        # Never fork: threads of torch and of Lightning may hold locks.
-        context = multiprocessing.get_context("spawn")
+        super().__init__(_serve, factory, rows)
         self.rows = rows
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(
-            target=_serve, args=(theirs, factory, rows, os.getpid()), daemon=True
-        )
-        with interrupts_held():
-            self.process.start()
-        theirs.close()
-
-    def send(self, orders: Orders) -> None:
-        # If the worker is gone, `receive` finds its last words in the pipe, or its exit code.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.pipe.send(orders)
 
     def receive(self) -> Frame | Sizes:
         try:
             reply = self.pipe.recv()
         except (EOFError, ConnectionResetError) as error:
-            self.process.join(_STOP_SECONDS)
-            code = self.process.exitcode
-            killed = code == -signal.SIGKILL
-            hint = "it was killed, perhaps for memory: take fewer environments" if killed else ""
+            rows = ", ".join(map(str, self.rows))
             raise UserError(
-                f"evaluation: the process of environments {', '.join(map(str, self.rows))} ended "
-                f"with exit code {code}; {hint or 'what it said is above'}."
+                f"evaluation: the process of environments {rows} "
+                f"{self.how_it_ended('environments')}"
             ) from error
         if isinstance(reply, Frame | Sizes):
             return reply
@@ -158,32 +141,15 @@ class _Worker:
         raise UserError(message) from WorkerError(f"\n{details}")
 
 
-def _stop(workers: list[_Worker], owner: int) -> None:
-    if os.getpid() != owner:
-        # A forked copy of this process: the workers are not its children.
-        return
-    for worker in workers:
-        with contextlib.suppress(OSError):
-            worker.pipe.send(None)
-        worker.pipe.close()
-    for worker in workers:
-        worker.process.join(_STOP_SECONDS)
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join(_STOP_SECONDS)
-    workers.clear()
-
-
 def _serve(pipe: Connection, factory: EnvFactory, rows: np.ndarray, parent: int) -> None:
     """Run an `EnvGroup` until told to stop or the parent is gone."""
-    # A signal to the whole process group is the parent's to answer.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    leave_signals_to_the_parent()
     group: EnvGroup | None = None
     try:
         group = EnvGroup(factory, rows)
         pipe.send(group.sizes)
-        while (orders := _next_orders(pipe, parent)) is not None:
+        while (orders := next_message(pipe, parent)) is not None:
+            assert isinstance(orders, Orders)
             pipe.send(group.advance(orders))
     except (BrokenPipeError, ConnectionResetError, EOFError):
         # The parent is gone and nobody is left to tell.
@@ -195,13 +161,3 @@ def _serve(pipe: Connection, factory: EnvFactory, rows: np.ndarray, parent: int)
     finally:
         if group is not None:
             group.close()
-
-
-def _next_orders(pipe: Connection, parent: int) -> Orders | None:
-    # The pipe's other end may live on in processes that the parent forked.
-    while not pipe.poll(_PARENT_CHECK_SECONDS):
-        if os.getppid() != parent:
-            return None
-    orders = pipe.recv()
-    assert orders is None or isinstance(orders, Orders)
-    return orders
