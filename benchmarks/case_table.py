@@ -71,6 +71,8 @@ def _peer(name: str, module: str, requires: str, install: str) -> Case:
 
 BOTH_WAITS = ("BRIEF", "ACTIVE")
 ONLY_FLOAT32 = ("float32",)
+# As a run of this length is by itself, except that the first updates are compiled, too.
+COMPILED = ("--model.compile_update=true",)
 # Of a subject and quantity the first is what the others' ratios are to.
 CASES = (
     Case("a", "ours", "IQL", "updates", "ours:build", wait=BOTH_WAITS),
@@ -79,8 +81,16 @@ CASES = (
     _peer("d3rlpy", "d3rlpy_iql", "d3rlpy", "'d3rlpy>=2.8'"),
     # XLA has threads of its own: no OpenMP.
     _peer("JAX", "jax_iql", "jax", "'jax>=0.6'"),
-    # As it comes, which compiles the update of a run as long as this.
-    Case("b", "fit", "IQL", "updates", "fit_offline:fit", wait=BOTH_WAITS, fit=True),
+    Case(
+        "b",
+        "fit",
+        "IQL",
+        "updates",
+        "fit_offline:fit",
+        wait=BOTH_WAITS,
+        fit=True,
+        arguments=COMPILED,
+    ),
     Case(
         "b",
         "fit, plain",
@@ -116,6 +126,7 @@ CASES = (
         wait=BOTH_WAITS,
         pinned=False,
         fit=True,
+        arguments=COMPILED,
     ),
     Case(
         "c",
@@ -126,7 +137,7 @@ CASES = (
         wait=BOTH_WAITS,
         pinned=False,
         fit=True,
-        arguments=("--data.num_collectors=1",),
+        arguments=(*COMPILED, "--data.num_collectors=1"),
     ),
     Case(
         "d",

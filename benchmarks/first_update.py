@@ -1,4 +1,4 @@
-"""A callback for a short run: when the first updates were done, and the process's peak memory."""
+"""A callback for a short run: when the first updates were done, and how much memory it took."""
 
 from __future__ import annotations
 
@@ -10,24 +10,29 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from pex_lightning.algorithms.base import PLAIN_UPDATES
+
 
 class FirstUpdate(Callback):
-    """Writes three facts as JSON, and ends training soon.
+    """Writes facts as JSON, and ends training soon after its updates have become compiled ones.
 
     ``first_update`` in seconds since the epoch, ``evaluation_seconds`` from the start of training
-    to its first batch, ``peak_bytes``.
+    to its first batch, ``compiler_seconds`` that training waited for the compiler, ``peak_bytes``
+    of this process, ``helper_peak_bytes`` of the largest of those that it started.
 
     Args:
         path: The file.
         updates: After so many training ends.
     """
 
-    def __init__(self, path: str, updates: int = 200) -> None:
+    def __init__(self, path: str, updates: int = PLAIN_UPDATES + 200) -> None:
         self._path = Path(path)
         self._updates = updates
         self._started = 0.0
         self._evaluated = 0.0
         self._first: float | None = None
+        self._before = 0.0
+        self._waited = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the time; callbacks of the user's come before the evaluation."""
@@ -39,11 +44,19 @@ class FirstUpdate(Callback):
         del trainer, pl_module
         self._evaluated = time.time()
 
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Note the time."""
+        del trainer, pl_module, args, kwargs
+        self._before = time.time()
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Note the time of the first."""
+        """Note the time of the first, and of the longest, which waits for the compiler."""
         del pl_module, args, kwargs
+        self._waited = max(self._waited, time.time() - self._before)
         if self._first is None:
             self._first = time.time()
         if trainer.global_step >= self._updates:
@@ -55,16 +68,23 @@ class FirstUpdate(Callback):
         found = {
             "first_update": self._first,
             "evaluation_seconds": self._evaluated - self._started,
+            "compiler_seconds": self._waited,
             "peak_bytes": peak_bytes(),
+            "helper_peak_bytes": peak_bytes(children=True),
         }
         self._path.write_text(json.dumps(found))
 
 
-def peak_bytes() -> int | None:
-    """The largest resident size of this process so far; None where the system does not say."""
+def peak_bytes(*, children: bool = False) -> int | None:
+    """The largest resident size so far; None where the system does not say.
+
+    Args:
+        children: Of the largest process that this one started and that has ended.
+    """
     try:
         import resource  # noqa: PLC0415
     except ImportError:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    who = resource.RUSAGE_CHILDREN if children else resource.RUSAGE_SELF
+    return unit * resource.getrusage(who).ru_maxrss

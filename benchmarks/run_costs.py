@@ -29,11 +29,15 @@ class RunStart:
         seconds: From the command to the end of the first chunk of updates.
         evaluation_seconds: Of it, what the evaluation at the start took.
         peak_bytes: Largest resident size of the process; None where the system does not say.
+        compiler_seconds: What the longest chunk of updates took, which waits for the compiler.
+        helper_peak_bytes: As ``peak_bytes``, of the largest process that this one started.
     """
 
     seconds: float
     evaluation_seconds: float
     peak_bytes: int | None
+    compiler_seconds: float
+    helper_peak_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,13 @@ def start_run(folder: Path, arguments: Sequence[str] = ()) -> RunStart:
         raise RunCostsError(f"the run failed: {lines[-1]}")
     found = json.loads(notes.read_text())
     seconds = found["first_update"] - start
-    return RunStart(seconds, found["evaluation_seconds"], found["peak_bytes"])
+    return RunStart(
+        seconds,
+        found["evaluation_seconds"],
+        found["peak_bytes"],
+        found["compiler_seconds"],
+        found["helper_peak_bytes"],
+    )
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -114,7 +114,10 @@ def _costs(costs: RunCosts | None) -> list[Target]:
         first_then = replace(first, name=first.name + when)
         if costs is not None and start is not None:
             memory_then = _memory(memory_then, start, costs.dataset_bytes)
-            note = f"{start.evaluation_seconds:.1f} s of it a first evaluation of 1 episode"
+            note = (
+                f"{start.evaluation_seconds:.1f} s of it a first evaluation of 1 episode; later "
+                f"{start.compiler_seconds:.1f} s of waiting for the compiler"
+            )
             first_then = replace(first_then, found=Spread.once(start.seconds), note=note)
         found += [memory_then, first_then]
     return found
@@ -125,6 +128,8 @@ def _memory(target: Target, start: RunStart, dataset_bytes: int) -> Target:
         return replace(target, note="this system does not say")
     peak, dataset = start.peak_bytes / MEGABYTE, dataset_bytes / MEGABYTE
     note = f"{peak:.0f} MB of the process that trains, dataset {dataset:.0f} MB"
+    if start.helper_peak_bytes is not None:
+        note += f"; for a while {start.helper_peak_bytes / MEGABYTE:.0f} MB of another"
     return replace(target, found=Spread.once(peak - dataset), note=note)
 
 

@@ -9,6 +9,7 @@ from cases.setting import Floats, Work, autocast, flat
 from pex_lightning.algorithms import Algorithm
 from pex_lightning.algorithms.batch import Batch
 from pex_lightning.algorithms.compiled import CompiledUpdate
+from pex_lightning.compilation.compiler import Compiler
 
 
 def plain(algorithm: Algorithm, batches: Iterable[Batch], precision: str) -> Work:
@@ -29,12 +30,16 @@ def plain(algorithm: Algorithm, batches: Iterable[Batch], precision: str) -> Wor
 
 def compiled(algorithm: Algorithm, batches: Iterable[Batch], precision: str) -> Work:
     """As ``training_step`` does it with ``compile_update``."""
-    update = CompiledUpdate(algorithm, algorithm.configure_optimizers())
+    batches = list(batches)
     supply = cycle(batches)
+    compiler = Compiler()
+    with autocast(precision):
+        update = CompiledUpdate(algorithm, algorithm.configure_optimizers(), batches[0], compiler)
+    update.finish()
+    compiler.close()
 
     def step() -> None:
-        with autocast(precision):
-            update(next(supply))
+        update(next(supply))
 
     return Work(step, lambda: learnt(algorithm))
 

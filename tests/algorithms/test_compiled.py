@@ -1,17 +1,17 @@
 """The compiled update is the plain one, faster; every promise of the plain one holds for it."""
 
 import logging
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch._dynamo.exc import TorchDynamoException
+from pytorch_lightning import Callback, Trainer
 
-from pex_lightning.algorithms import ALGORITHMS, compiled
+from pex_lightning.algorithms import ALGORITHMS
 from pex_lightning.algorithms.batch import Batch, batches
-from pex_lightning.algorithms.compiled import Clipping, CompiledUpdate, has_compiler
+from pex_lightning.algorithms.compiled import Clipping, CompiledUpdate
+from pex_lightning.algorithms.compiled_actor import CompiledActor
+from pex_lightning.compilation.compiler import CompilationError, Compiler, has_compiler
 from pex_lightning.errors import UserError
 
 NAMES = list(ALGORITHMS)
@@ -102,6 +102,94 @@ def test_a_run_goes_on_compiled_or_plain_as_it_likes(first: bool, toy: Any) -> N
         torch.testing.assert_close(state(other)[key], value, rtol=1e-4, atol=1e-5, msg=key)
 
 
+def compiled(module: Any, batch: Batch, **settings: Any) -> CompiledUpdate:
+    """Ready to be called."""
+    compiler = Compiler()
+    try:
+        update = CompiledUpdate(module, module.configure_optimizers(), batch, compiler, **settings)
+        update.finish()
+    finally:
+        compiler.close()
+    return update
+
+
+@pytest.fixture
+def worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of 20 updates are compiled, from the tenth on."""
+    monkeypatch.setattr("pex_lightning.algorithms.base.WORTH_COMPILING", 20)
+    monkeypatch.setattr("pex_lightning.algorithms.base.PLAIN_UPDATES", 10)
+
+
+class WhoUpdates(Callback):
+    """Notes after how many updates an update was compiled."""
+
+    def __init__(self) -> None:
+        self.compiled: dict[int, bool] = {}
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+        self.compiled[trainer.global_step] = pl_module._compiled.ready
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [5, 10, 15])
+def test_the_first_updates_are_plain_and_a_run_resumes_bit_for_bit(
+    stop: int, toy: Any, worth_it: None
+) -> None:
+    del worth_it
+    torch.manual_seed(1)
+    whole, notes = toy.algorithm("IQL"), WhoUpdates()
+    toy.fit(whole, 20, callbacks=[notes])
+    assert notes.compiled == {5: False, 10: False, 15: True, 20: True}
+    torch.manual_seed(1)
+    first = toy.algorithm("IQL")
+    trainer = toy.fit(first, 20, callbacks=[toy.StopAt(stop)])
+    assert trainer.global_step == stop
+    path = toy.folder / "part.ckpt"
+    trainer.save_checkpoint(path)
+    second = toy.algorithm("IQL")
+    toy.fit(second, 20, resume=path)
+    assert all(torch.equal(value, state(second)[key]) for key, value in state(whole).items())
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_the_policy_that_collects_is_compiled_with_the_update(
+    toy: Any, worth_it: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del worth_it
+    acts: list[bool] = []
+    act = CompiledActor.act
+
+    def noted(self: CompiledActor, observation: torch.Tensor) -> Any:
+        acts.append(self._act is not None)
+        return act(self, observation)
+
+    monkeypatch.setattr(CompiledActor, "act", noted)
+    torch.manual_seed(0)
+    module = toy.algorithm("PEX", admission_steps=15)
+    toy.fit(module, 20)
+    # 10 before the first update; the chunks that begin at 0, 5 and 10 are collected before the
+    # update is compiled.
+    assert acts == [False] * 25 + [True] * 5
+    compiled, observation = module.collecting_policy(), torch.randn(1, 3)
+    compiler = Compiler()
+    compiled.begin(compiler, observation)
+    compiled.finish()
+    compiler.close()
+    for admission in (1.0, 0.0, 0.5):
+        module.policies.admission.fill_(admission)
+        for seed in range(5):
+            torch.manual_seed(seed)
+            found = compiled.act(observation)
+            torch.manual_seed(seed)
+            expected = module.acting_policy().act(observation)
+            torch.testing.assert_close(found.action, expected.action)
+            torch.testing.assert_close(found.choice_probs, expected.choice_probs)
+            assert torch.equal(found.policy_index, expected.policy_index)
+    assert compiled.act(torch.randn(2, 3)).action.shape == (2, 2)
+
+
 def updated(toy: Any, name: str, clipping: Clipping | None, updates: int = 4) -> Any:
     """A learner after a few updates on random batches, plain where ``clipping`` is None."""
     torch.manual_seed(0)
@@ -109,7 +197,7 @@ def updated(toy: Any, name: str, clipping: Clipping | None, updates: int = 4) ->
     module.attach(toy.description())
     optimizer = module.configure_optimizers()
     chunk = list(batches(toy.chunk(updates)))
-    update = None if clipping is None else CompiledUpdate(module, optimizer, clipping)
+    update = None if clipping is None else compiled(module, chunk[0], clipping=clipping)
     for batch in chunk:
         if update is not None:
             update(batch)
@@ -140,13 +228,11 @@ def test_processes_that_reduce_gradients_follow_the_plain_update(toy: Any) -> No
             module.attach(toy.description())
         optimizer = plain.configure_optimizers()
         # Two processes with the same batch: the sum is twice the gradient.
-        update = CompiledUpdate(
-            together,
-            together.configure_optimizers(),
-            all_reduce=lambda gradient: gradient.mul_(2.0),
-            world_size=2,
+        chunk = list(batches(toy.chunk(3)))
+        update = compiled(
+            together, chunk[0], all_reduce=lambda gradient: gradient.mul_(2.0), world_size=2
         )
-        for batch in batches(toy.chunk(3)):
+        for batch in chunk:
             optimizer.zero_grad()
             plain.losses(batch).total.backward()
             optimizer.step()
@@ -161,10 +247,11 @@ def test_where_compiling_fails_the_user_is_told(
     choice: Any, toy: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(*args: Any) -> None:
-        raise TorchDynamoException("no such thing")
+        raise CompilationError("no such thing")
 
-    monkeypatch.setattr(CompiledUpdate, "__call__", fails)
+    monkeypatch.setattr(CompiledUpdate, "finish", fails)
     monkeypatch.setattr("pex_lightning.algorithms.base.has_compiler", lambda: True)
+    monkeypatch.setattr("pex_lightning.algorithms.base.PLAIN_UPDATES", 2)
     monkeypatch.setattr("pex_lightning.algorithms.base.WORTH_COMPILING", 5)
     monkeypatch.setattr(logging.getLogger("pex_lightning"), "propagate", True)
     module = toy.algorithm("IQL", compile_update=choice)
@@ -172,15 +259,30 @@ def test_where_compiling_fails_the_user_is_told(
         with pytest.raises(UserError, match="compiling failed: no such thing"):
             toy.fit(module, 5)
         return
-    assert toy.fit(module, 5).global_step == 5
+    assert toy.fit(module, 10).global_step == 10
     assert not module.compiles
     assert "compiling failed: no such thing" in caplog.text
 
 
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_gradients_are_limited_as_torch_does(algorithm: Any) -> None:
+    gradients = [torch.randn(7), 3 * torch.randn(2)]
+    holders = [torch.nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
+    for limit in (0.5, 100.0):
+        for holder, gradient in zip(holders, gradients, strict=True):
+            holder.grad = gradient.clone()
+        if algorithm == "norm":
+            torch.nn.utils.clip_grad_norm_(holders, limit)
+        else:
+            torch.nn.utils.clip_grad_value_(holders, limit)
+        found = Clipping(limit, algorithm).clipped(gradients)
+        torch.testing.assert_close(found, [holder.grad for holder in holders])
+    assert Clipping().clipped(gradients) is gradients
+
+
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["norm", "value"])
-def test_gradients_are_clipped_as_in_the_plain_update(algorithm: Any, toy: Any) -> None:
+def test_gradients_are_clipped_as_in_the_plain_update(toy: Any) -> None:
     ended = []
     for compile_update in (False, True):
         torch.manual_seed(9)
@@ -188,7 +290,6 @@ def test_gradients_are_clipped_as_in_the_plain_update(algorithm: Any, toy: Any) 
             "IQL",
             compile_update=compile_update,
             gradient_clip_val=0.01,
-            gradient_clip_algorithm=algorithm,
         )
         toy.fit(module, 5)
         ended.append(state(module))
@@ -201,8 +302,8 @@ def test_gradients_are_clipped_as_in_the_plain_update(algorithm: Any, toy: Any) 
 def test_another_shape_of_batches_is_not_computed_wrongly(toy: Any) -> None:
     module = toy.algorithm("IQL", cosine_decay=False)
     module.attach(toy.description())
-    update = CompiledUpdate(module, module.configure_optimizers())
     (batch,) = batches(toy.chunk(size=16))
+    update = compiled(module, batch)
     update(batch)
     with pytest.raises(AssertionError, match="one shape"):
         update(Batch(*(column[:8] for column in batch)))
@@ -246,17 +347,3 @@ def test_without_a_compiler_the_user_is_told(
     assert not module.compiles
     assert "not compiled" in caplog.text
     assert "no C++ compiler" in caplog.text
-
-
-def test_a_compiler_is_found_where_the_user_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
-    assert not compiled.has_compiler()
-    mine = tmp_path / "my-g++"
-    mine.write_text("")
-    mine.chmod(0o755)
-    monkeypatch.setenv("CXX", str(mine))
-    assert compiled.has_compiler()
-    assert os.access(mine, os.X_OK)

@@ -71,7 +71,13 @@ def test_targets_compare_the_fastest(bench: Any) -> None:
 
 def test_targets_of_a_run_are_upper_bounds(bench: Any) -> None:
     costs = bench("run_costs")
-    start = costs.RunStart(seconds=13.0, evaluation_seconds=1.0, peak_bytes=500 * 10**6)
+    start = costs.RunStart(
+        seconds=13.0,
+        evaluation_seconds=1.0,
+        peak_bytes=500 * 10**6,
+        compiler_seconds=2.0,
+        helper_peak_bytes=None,
+    )
     again = replace(start, seconds=12.0)
     found = bench("targets").targets([], costs.RunCosts(start, again, dataset_bytes=10**8))
     verdicts = {t.name: t.verdict for t in found if t.found is not None}

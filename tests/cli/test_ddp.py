@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pex_lightning.algorithms.compiled import has_compiler
+from pex_lightning.compilation.compiler import has_compiler
 from pex_lightning.handover import read_checkpoint
 
 TWO_PROCESSES = ("--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu")

@@ -1,33 +1,28 @@
 """The update as one compiled function: losses, their gradient, Adam and the Polyak step.
 
 It computes what the plain update in :mod:`pex_lightning.algorithms.base` computes, from the same
-losses and with torch's own Adam on the same optimizer's state, so that checkpoints do not tell
-which of the two wrote them; numbers differ by rounding. What it leaves out are Lightning's hooks
-between backward and step and the parameters' ``.grad``, which it has no use for.
+losses and on the same optimizer's state, so that checkpoints do not tell which of the two wrote
+them; numbers differ by rounding. What it leaves out are Lightning's hooks between backward and
+step and the parameters' ``.grad``, which it has no use for.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import FunctionType, MethodType
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adam import Adam, adam
+from torch.optim.adam import Adam
 
 from pex_lightning.algorithms.batch import Batch
+from pex_lightning.algorithms.flat_adam import FlatGroup, FlatTensors
+from pex_lightning.compilation.compiler import Compiler, Function
 
 ClipAlgorithm = Literal["norm", "value"]
 CompileChoice = bool | Literal["auto"]
 Diagnostics = Mapping[str, Tensor]
-
-WORTH_COMPILING = 100_000
-"""Updates on a CPU from which compiling, half a minute at first, is soon regained."""
 
 
 class Losses(Protocol):
@@ -69,109 +64,197 @@ class Clipping:
         return [gradient * scale for gradient in gradients]
 
 
-def has_compiler() -> bool:
-    """Whether the C++ compiler that ``torch.compile`` uses on a CPU is in the path."""
-    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
-    return shutil.which(os.environ.get("CXX", usual)) is not None
-
-
 class CompiledUpdate:
     """Runs updates as one compiled function, on a CUDA device recorded as a CUDA graph.
 
     Parameters and Adam's moments are moved into one tensor a parameter group, of which what
     module and optimizer hold become views: a hundred tensors less to hand over in every call.
-    Shapes are fixed by the first batch, and so are the learner's settings. Random numbers are
-    drawn from torch's generator in the order in which the plain update draws them.
+    Compiling begins at once; until :meth:`finish` the learner may go on with plain updates. What
+    the losses read beside the batch has to be a parameter or a buffer of the learner, or never to
+    change. Random numbers are drawn from torch's generator in the order of the plain update.
 
     Args:
         learner: An ``nn.Module`` with losses.
         optimizer: Its Adam; the state is created where it is absent and changed in place.
+        batch: What batches look like; all have this shape.
+        compiler: Compiles it.
         clipping: Limit of the gradient.
         all_reduce: Sums a tensor over all processes, in place; None where there is one process.
         world_size: Number of processes.
+
+    Attributes:
+        ready: Whether it can be called.
+
+    Raises:
+        CompilationError: It cannot be compiled.
     """
 
     def __init__(
         self,
         learner: Learner,
         optimizer: Adam,
+        batch: Batch,
+        compiler: Compiler,
         clipping: Clipping | None = None,
         all_reduce: Callable[[Tensor], object] | None = None,
         world_size: int = 1,
     ) -> None:
         assert isinstance(learner, nn.Module)
         names = {id(parameter): name for name, parameter in learner.named_parameters()}
-        self._groups = [_Group.of(group, optimizer, names) for group in optimizer.param_groups]
-        self._losses = _Method(learner, "losses")
-        self._after_step = _Method(learner, "after_step")
-        self._clipping = clipping or Clipping()
+        groups = [FlatGroup.of(group, optimizer, names) for group in optimizer.param_groups]
+        self._parts = _Parts(learner, groups, clipping or Clipping(), world_size)
+        self._groups = groups
+        self._state = self._parts.state()
+        self._shapes = [column.shape for column in batch]
         self._all_reduce = all_reduce
-        self._world_size = world_size
-        self._shapes: list[torch.Size] | None = None
-        self._run: Callable[[Batch], Diagnostics]
-        on_cpu = self._groups[0].parameters.device.type == "cpu"
+        example = [*self._state, *batch]
         if all_reduce is None:
-            whole = _compiled(self._update, on_cpu)
-            self._run = whole if on_cpu else _CUDAGraph(whole)
+            self._pending = [compiler.begin(self._parts.update, example)]
         else:
-            self._compiled_gradient = _compiled(self._gradient, on_cpu)
-            self._compiled_step = _compiled(self._step, on_cpu)
-            self._run = self._update_together
+            gradients = [torch.empty_like(group.tensors.parameters) for group in groups]
+            self._pending = [
+                compiler.begin(self._parts.gradient, example),
+                compiler.begin(self._parts.step, [*self._state, *gradients]),
+            ]
+        self._run: Callable[[Batch], Diagnostics] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can be called."""
+        return self._run is not None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it takes time to compile."""
+        return any(pending.waits for pending in self._pending)
+
+    def finish(self) -> None:
+        """Wait until it is compiled.
+
+        Raises:
+            CompilationError: It could not be compiled.
+        """
+        functions = [pending.finish() for pending in self._pending]
+        run = self._alone(*functions) if len(functions) == 1 else self._together(*functions)
+        on_cuda = self._state[0].device.type == "cuda"
+        self._run = _CUDAGraph(run) if on_cuda and self._all_reduce is None else run
 
     def __call__(self, batch: Batch) -> Diagnostics:
         """One gradient step with the optimizer's learning rates; returns the diagnostics."""
-        shapes = [column.shape for column in batch]
-        if self._shapes is None:
-            self._shapes = shapes
-        assert shapes == self._shapes, "an update is compiled for one shape of batches"
+        assert self._run is not None, "not compiled yet"
+        assert [column.shape for column in batch] == self._shapes, (
+            "an update is compiled for one shape of batches"
+        )
         for group in self._groups:
             group.follow_learning_rate()
-        diagnostics: Diagnostics = self._run(batch)
-        return diagnostics
+        return self._run(batch)
 
-    def _update(self, batch: Batch) -> Diagnostics:
-        gradients, diagnostics = self._gradient(batch)
-        self._step(gradients)
-        return diagnostics
+    def _alone(self, update: Function) -> Callable[[Batch], Diagnostics]:
+        def run(batch: Batch) -> Diagnostics:
+            return self._parts.named(update([*self._state, *batch]))
 
-    def _update_together(self, batch: Batch) -> Diagnostics:
+        return run
+
+    def _together(self, gradient: Function, step: Function) -> Callable[[Batch], Diagnostics]:
         """The same over several processes: outside of DDP's backward nobody averages for us."""
-        assert self._all_reduce is not None
-        diagnostics: Diagnostics
-        gradients, diagnostics = self._compiled_gradient(batch)
-        for gradient in gradients:
-            self._all_reduce(gradient)
-        self._compiled_step(gradients)
+        all_reduce, count = self._all_reduce, len(self._groups)
+        assert all_reduce is not None
+
+        def run(batch: Batch) -> Diagnostics:
+            found = gradient([*self._state, *batch])
+            for flat in found[:count]:
+                all_reduce(flat)
+            step([*self._state, *found[:count]])
+            return self._parts.named(found[count:])
+
+        return run
+
+
+class _Parts:
+    """An update and its two parts as functions of one list of tensors, as a compiler takes them.
+
+    The list begins with ``state()``. ``update`` and ``gradient`` take the batch's columns after
+    it, ``step`` the gradients.
+    """
+
+    def __init__(
+        self, learner: nn.Module, groups: list[FlatGroup], clipping: Clipping, world_size: int
+    ) -> None:
+        self._losses = _Method(learner, "losses")
+        self._after_step = _Method(learner, "after_step")
+        self._groups = groups
+        self._clipping = clipping
+        self._world_size = world_size
+        learnt = {name for group in groups for name in group.names}
+        held = [*learner.named_parameters(), *learner.named_buffers()]
+        self._held = {name: tensor.detach() for name, tensor in held if name not in learnt}
+        self._diagnostics: list[str] = []
+
+    def state(self) -> list[Tensor]:
+        """All that the learner and its optimizer consist of."""
+        return [*(t for group in self._groups for t in group.tensors), *self._held.values()]
+
+    def named(self, diagnostics: list[Tensor]) -> Diagnostics:
+        """What ``update`` and ``gradient`` return, by name."""
+        return dict(zip(self._diagnostics, diagnostics, strict=True))
+
+    def update(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Change the state; returns the diagnostics."""
+        given = iter(tensors)
+        groups, held = self._taken(given)
+        gradients, diagnostics = self._gradients(groups, held, Batch(*given))
+        self._step(groups, held, gradients)
         return diagnostics
 
-    def _gradient(self, batch: Batch) -> tuple[list[Tensor], Diagnostics]:
-        """The gradient of the losses' sum, flat, by group; and the diagnostics."""
+    def gradient(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The gradient of the losses' sum ``[P]`` of each group, then the diagnostics."""
+        given = iter(tensors)
+        groups, held = self._taken(given)
+        gradients, diagnostics = self._gradients(groups, held, Batch(*given))
+        return [*gradients, *diagnostics]
 
-        def total(parameters: dict[str, Tensor]) -> tuple[Tensor, Diagnostics]:
-            losses: Losses = torch.func.functional_call(self._losses, parameters, (batch,))
+    def step(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Change the state by gradients ``[P]`` of each group."""
+        given = iter(tensors)
+        groups, held = self._taken(given)
+        self._step(groups, held, list(given))
+        return []
+
+    def _taken(self, given: Iterator[Tensor]) -> tuple[list[FlatGroup], dict[str, Tensor]]:
+        """The state from the front of a list."""
+        groups = [
+            group._replace(tensors=FlatTensors(*(next(given) for _ in group.tensors)))
+            for group in self._groups
+        ]
+        return groups, {name: next(given) for name in self._held}
+
+    def _gradients(
+        self, groups: list[FlatGroup], held: dict[str, Tensor], batch: Batch
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        def total(parameters: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            losses: Losses = self._losses.called({**parameters, **held}, batch)
             return losses.total, losses.diagnostics()
 
-        found, diagnostics = torch.func.grad(total, has_aux=True)(self._parameters())
-        by_group = [[found[name].flatten() for name in group.names] for group in self._groups]
-        return [torch.cat(parts) / self._world_size for parts in by_group], diagnostics
+        found, diagnostics = torch.func.grad(total, has_aux=True)(_views_of(groups))
+        self._diagnostics = list(diagnostics)
+        flat = [torch.cat([found[name].flatten() for name in group.names]) for group in groups]
+        mean = flat if self._world_size == 1 else [part / self._world_size for part in flat]
+        return mean, list(diagnostics.values())
 
-    def _step(self, gradients: list[Tensor]) -> None:
-        # Not as a decorator, whose code all that it decorates would share: see ``_compiled``.
-        with torch.no_grad():
-            gradients = self._clipping.clipped(gradients)
-            for group, gradient in zip(self._groups, gradients, strict=True):
-                group.step(gradient)
-            torch.func.functional_call(self._after_step, self._parameters(), ())
+    def _step(
+        self, groups: list[FlatGroup], held: dict[str, Tensor], gradients: list[Tensor]
+    ) -> None:
+        for group, gradient in zip(groups, self._clipping.clipped(gradients), strict=True):
+            group.step(gradient)
+        self._after_step.called({**_views_of(groups), **held})
 
-    def _parameters(self) -> dict[str, Tensor]:
-        """What learns, by its name in ``_Method``."""
-        return {name: view for group in self._groups for name, view in group.views().items()}
+
+def _views_of(groups: list[FlatGroup]) -> dict[str, Tensor]:
+    return {name: view for group in groups for name, view in group.views().items()}
 
 
 class _Method(nn.Module):
-    """A learner's method as the forward of a module, for ``functional_call``."""
-
-    PREFIX = "learner."
+    """A learner's method, to be called with other tensors than the learner's."""
 
     def __init__(self, learner: nn.Module, method: str) -> None:
         super().__init__()
@@ -181,101 +264,10 @@ class _Method(nn.Module):
     def forward(self, *args: Any) -> Any:
         return getattr(self.learner, self._method)(*args)
 
-
-class _Group(NamedTuple):
-    """A parameter group, flat, and its learning rate as a tensor on the device.
-
-    Attributes:
-        settings: The optimizer's group.
-        names: Of the parameters, in ``_Method``.
-        shapes: Of the parameters.
-        parameters: [P] all of them.
-        mean: [P] Adam's first moment.
-        square: [P] its second.
-        steps: [n] its counter, the same n times.
-        learning_rate: [].
-    """
-
-    settings: dict[str, Any]
-    names: list[str]
-    shapes: list[torch.Size]
-    parameters: Tensor
-    mean: Tensor
-    square: Tensor
-    steps: Tensor
-    learning_rate: Tensor
-
-    @classmethod
-    def of(cls, settings: dict[str, Any], optimizer: Adam, names: Mapping[int, str]) -> _Group:
-        """Take over what module and optimizer hold, which become views of this."""
-        parameters: list[nn.Parameter] = list(settings["params"])
-        states = [optimizer.state[parameter] for parameter in parameters]
-        for state, parameter in zip(states, parameters, strict=True):
-            if not state:
-                # As Adam itself does in its first step.
-                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-                state["exp_avg"] = torch.zeros_like(parameter)
-                state["exp_avg_sq"] = torch.zeros_like(parameter)
-        values = [parameter.data for parameter in parameters]
-        shapes = [value.shape for value in values]
-        flat = torch.cat([value.flatten() for value in values])
-        for parameter, view in zip(parameters, _views(flat, shapes), strict=True):
-            parameter.data = view
-        return cls(
-            settings,
-            [_Method.PREFIX + names[id(parameter)] for parameter in parameters],
-            shapes,
-            flat,
-            _flattened(states, "exp_avg"),
-            _flattened(states, "exp_avg_sq"),
-            _flattened(states, "step"),
-            torch.tensor(float(settings["lr"]), device=flat.device),
-        )
-
-    def views(self) -> dict[str, Tensor]:
-        """The parameters in their shapes, by name."""
-        return dict(zip(self.names, _views(self.parameters, self.shapes), strict=True))
-
-    def follow_learning_rate(self) -> None:
-        """Take over what the optimizer says; a number on the device, not one of the graph's."""
-        self.learning_rate.fill_(self.settings["lr"])
-
-    def step(self, gradient: Tensor) -> None:
-        """Adam, in place; ``gradient`` is [P]."""
-        self.steps.add_(1.0)
-        beta_1, beta_2 = self.settings["betas"]
-        adam(
-            [self.parameters],
-            [gradient],
-            [self.mean],
-            [self.square],
-            [],
-            [self.steps[0] - 1.0],
-            foreach=False,
-            capturable=True,
-            amsgrad=False,
-            beta1=beta_1,
-            beta2=beta_2,
-            lr=self.learning_rate,
-            weight_decay=0.0,
-            eps=self.settings["eps"],
-            maximize=False,
-        )
-
-
-def _flattened(states: list[dict[str, Tensor]], key: str) -> Tensor:
-    """One tensor for an entry of all states, which become views of it."""
-    values = [state[key] for state in states]
-    flat = torch.cat([value.flatten() for value in values])
-    shapes = [value.shape for value in values]
-    for state, view in zip(states, _views(flat, shapes), strict=True):
-        state[key] = view
-    return flat
-
-
-def _views(flat: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
-    parts = torch.split(flat, [shape.numel() for shape in shapes])
-    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+    def called(self, tensors: dict[str, Tensor], *args: Any) -> Any:
+        """Its result with these parameters and buffers, by their names in the learner."""
+        renamed = {f"learner.{name}": tensor for name, tensor in tensors.items()}
+        return torch.func.functional_call(self, renamed, args)
 
 
 class _CUDAGraph:
@@ -317,23 +309,3 @@ class _CUDAGraph:
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._diagnostics = self._function(self._batch)
-
-
-def _compiled(function: Any, on_cpu: bool) -> Any:
-    """A method, compiled."""
-    options: dict[str, Any] = {
-        # Shapes, devices and modes are ours to keep: a check before every call costs as much as
-        # one of its largest matrix products.
-        "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
-        # The random numbers that the plain update would draw.
-        "fallback_random": True,
-    }
-    if on_cpu:
-        options["cpp_wrapper"] = True
-    # Compiled functions are kept by code object, and without checks the next learner's update
-    # would be taken for this one's.
-    code = function.__func__.__code__.replace()
-    own = FunctionType(code, function.__func__.__globals__, closure=function.__func__.__closure__)
-    return torch.compile(
-        MethodType(own, function.__self__), fullgraph=True, dynamic=False, options=options
-    )

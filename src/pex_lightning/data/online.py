@@ -63,7 +63,7 @@ class OnlineData(OfflineData):
         start_steps: int = 5_000,
         updates_per_step: float = 1.0,
         buffer_size: int = 1_000_000,
-        chunk_size: int = 5,
+        chunk_size: int = 20,
         num_collectors: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -247,13 +247,18 @@ class OnlineData(OfflineData):
 
     def _new_collection(self, trainer: Trainer) -> Collection:
         module: Any = trainer.lightning_module
-        actor, env = module.acting_policy(), self.describe().env
+        env = self.describe().env
         factory = EnvFactory.of(env.id, env.kwargs)
         seed = derive_seed("env", global_seed(), trainer.global_rank, self._collected)
         if self.num_collectors == 0:
+            actor = module.collecting_policy()
             return LocalCollection(actor, factory, seed=seed, device=module.device)
         return CollectorPool(
-            actor, factory, size=self.num_collectors, seed=seed, collected=self._collected
+            module.acting_policy(),
+            factory,
+            size=self.num_collectors,
+            seed=seed,
+            collected=self._collected,
         )
 
     def _close_collection(self) -> None:

@@ -1,0 +1,78 @@
+"""The policy that collects, from some time on as one compiled function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pex_lightning.compilation.compiler import Compiler, Function, PendingFunction
+from pex_lightning.policies.policy_set import ActingPolicy, Choice
+
+
+class CompiledActor:
+    """Acts as ``policy`` does, and draws the same random numbers, a few times faster at one state.
+
+    What the policy reads has to be in its modules' parameters and buffers.
+
+    Args:
+        policy: Acts until :meth:`finish`, and wherever there is more than one state.
+    """
+
+    def __init__(self, policy: ActingPolicy) -> None:
+        self._policy = policy
+        self._act: Function | None = None
+        self._pending: PendingFunction | None = None
+        self._tensors: list[Tensor] = []
+
+    def act(self, observation: Tensor) -> Choice:
+        """Choose actions for observations ``[B, obs_dim]``."""
+        if self._act is None or observation.shape[0] != 1:
+            return self._policy.act(observation)
+        return Choice(*self._act([*self._tensors, observation]))
+
+    def begin(self, compiler: Compiler, observation: Tensor) -> None:
+        """Begin to compile it for states like ``observation`` ``[1, obs_dim]``.
+
+        Raises:
+            CompilationError: It cannot be compiled.
+        """
+        module = _Act(self._policy)
+        held = dict([*module.named_parameters(), *module.named_buffers()])
+        self._tensors = [tensor.detach() for tensor in held.values()]
+
+        def act(tensors: list[Tensor]) -> list[Tensor]:
+            *given, state = tensors
+            # The collector is outside of the trainer's autocast.
+            with torch.autocast(state.device.type, enabled=False):
+                result: list[Tensor] = torch.func.functional_call(
+                    module, dict(zip(held, given, strict=True)), (state,)
+                )
+            return result
+
+        self._pending = compiler.begin(act, [*self._tensors, observation])
+
+    def finish(self) -> None:
+        """Wait until it is compiled, and act with it from now on.
+
+        Raises:
+            CompilationError: It could not be compiled.
+        """
+        assert self._pending is not None
+        self._act = self._pending.finish()
+
+
+class _Act(nn.Module):
+    """A policy's ``act`` as the forward of a module that holds what it reads."""
+
+    def __init__(self, policy: ActingPolicy) -> None:
+        super().__init__()
+        self._policy: Any = policy
+        for name, value in vars(policy).items():
+            if isinstance(value, nn.Module):
+                self.add_module(name, value)
+
+    def forward(self, observation: Tensor) -> list[Tensor]:
+        choice = self._policy.act(observation)
+        return [choice.action, choice.policy_index, choice.choice_probs]

@@ -1,0 +1,205 @@
+"""Functions of tensors: traced here, compiled by AOTInductor in another process, kept in a cache.
+
+The compiler's imports and its work need more memory than training does, and tens of seconds.
+So the process that trains only traces the function, which takes a moment, goes on with its
+work, and loads the machine code when it is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, cast
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+from pex_lightning.compilation.source import FunctionSource
+from pex_lightning.compilation.worker import OPTIONS, CompileJob
+from pex_lightning.data.cache import cache_path
+
+Function = Callable[[list[Tensor]], list[Tensor]]
+"""Takes tensors, may change some of them in place, and returns new ones."""
+
+
+class CompilationError(Exception):
+    """Why a function could not be compiled, in a sentence without its end."""
+
+
+class PendingFunction:
+    """A function that is being compiled, or is compiled when it is first called.
+
+    Args:
+        finish: Waits and returns it.
+        waits: Whether that takes time.
+    """
+
+    def __init__(self, finish: Callable[[], Function], *, waits: bool) -> None:
+        self._finish = finish
+        self.waits = waits
+
+    def finish(self) -> Function:
+        """Wait for it.
+
+        Raises:
+            CompilationError: It could not be compiled.
+        """
+        return self._finish()
+
+
+class Compiler:
+    """Compiles functions, each in a process of its own, or finds them compiled in the cache.
+
+    What is kept is machine code for this processor, number of threads and version of torch; its
+    name is a hash of them and of everything that the function does. On a CUDA device
+    ``torch.compile`` compiles in this process, in the first call.
+
+    Args:
+        folder: The cache; None is ``$TORCHINDUCTOR_CACHE_DIR``, by default
+            ``$XDG_CACHE_HOME/pex-lightning/compiled``.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+        self._folder = folder or (Path(chosen) if chosen else cache_path("compiled"))
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def begin(self, function: Function, tensors: list[Tensor]) -> PendingFunction:
+        """Trace what ``function`` does with tensors like these, and begin to compile it.
+
+        It has to be a function of ``tensors`` and of torch's random generator alone: what else it
+        reads is taken as it is now. An autocast that is on now becomes a part of it.
+
+        Raises:
+            CompilationError: It cannot be traced.
+        """
+        graph = _traced(function, tensors)
+        if tensors[0].device.type == "cuda":
+            return PendingFunction(lambda: _compiled_here(graph), waits=False)
+        source, threads = FunctionSource.of(graph, tensors), torch.get_num_threads()
+        path = self._folder / f"{_key(source, threads)}.pt2"
+        if path.exists():
+            return PendingFunction(lambda: _loaded(path), waits=False)
+        errors = tempfile.TemporaryFile()  # noqa: SIM115  (the process writes to it)
+        process = _started(CompileJob(source, threads, path), errors)
+        self._processes.append(process)
+
+        def finish() -> Function:
+            if process.wait():
+                errors.seek(0)
+                lines = errors.read().decode(errors="replace").strip().splitlines()
+                ended = f"the process that compiles ended with exit code {process.returncode}"
+                raise CompilationError(lines[-1] if lines else ended)
+            return _loaded(path)
+
+        return PendingFunction(finish, waits=True)
+
+    def close(self) -> None:
+        """End the processes, whatever they are at; a second call does nothing."""
+        for process in self._processes:
+            if process.poll() is None:
+                _kill(process)
+            process.wait()
+        self._processes.clear()
+
+
+def has_compiler() -> bool:
+    """Whether the C++ compiler that functions for a CPU need is in the path."""
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    return shutil.which(os.environ.get("CXX", usual)) is not None
+
+
+def _started(job: CompileJob, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    """A process that does it: not forked, and without the user's script, which need not expect it.
+
+    A signal to this process's group does not reach it; if this process dies, it ends when it has
+    filled the cache.
+    """
+    with tempfile.TemporaryFile() as file:
+        pickle.dump(job, file)
+        file.seek(0)
+        return subprocess.Popen(
+            [sys.executable, "-m", "pex_lightning.compilation.worker"],
+            stdin=file,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,
+        )
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """With what it started, such as the C++ compiler, where the system can."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _loaded(path: Path) -> Function:
+    try:
+        package = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
+    except Exception as error:
+        raise CompilationError(f"{path} cannot be loaded, delete it ({error})") from error
+    # Lists of tensors are what it is called with: nothing is to be unpacked.
+    return cast(Function, package.loader.boxed_run)
+
+
+def _traced(function: Function, tensors: list[Tensor]) -> GraphModule:
+    # Here, since it costs memory that runs without a compiler can do without.
+    from torch.fx.experimental.proxy_tensor import make_fx  # noqa: PLC0415
+
+    def traceable(*given: Tensor) -> list[Tensor]:
+        return function(list(given))
+
+    autocast = torch.is_autocast_cache_enabled()
+    # It would keep casts of the tensors that stand in for the real ones.
+    torch.set_autocast_cache_enabled(False)
+    try:
+        with torch.no_grad():
+            return make_fx(traceable, tracing_mode="fake")(*tensors)
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise CompilationError(
+            f"it cannot be traced: {type(error).__name__}: {reason}".rstrip(": ")
+        ) from error
+    finally:
+        torch.set_autocast_cache_enabled(autocast)
+
+
+def _key(source: FunctionSource, threads: int) -> str:
+    """Of everything that the machine code depends on."""
+    settings = (torch.__version__, _processor(), sorted(OPTIONS.items()), threads)
+    return hashlib.sha256(f"{settings}{source.text()}".encode()).hexdigest()[:32]
+
+
+def _processor() -> str:
+    """What machine code for it may use."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()} {platform.processor()} {features}"
+
+
+def _compiled_here(graph: GraphModule) -> Function:
+    """By ``torch.compile``, in the first call."""
+    options: Any = {
+        # All of its tensors stay as they were traced: a check before every call has nothing to
+        # find.
+        "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
+        **OPTIONS,
+    }
+    compiled = torch.compile(graph, fullgraph=True, dynamic=False, options=options)
+    return lambda tensors: cast(list[Tensor], compiled(*tensors))
