@@ -24,7 +24,7 @@ from scaling_picture import picture
 from speed_report import machine
 from stopwatch import Measured, alternate, clean_up_on_sigterm
 
-COMPILED = {"batch", "width", "q"}
+UPDATES = {"batch", "width", "q"}
 NEEDS_FILES = {"processes", "collectors"}
 
 
@@ -48,7 +48,7 @@ def measure(name: str, settings: argparse.Namespace, folder: Path) -> list[Point
     """A panel's points, in its order; prints them."""
     panel = PANELS[name]
     group = panel.group(settings.threads, settings.wait)
-    extra = ("--compile_update=1",) if settings.compiled and name in COMPILED else ()
+    extra = how(name, compiled=not settings.plain)
     commands = [command(variant, folder, extra) for variant in group.variants]
     tell(f"{panel.title}: starting {len(commands)} processes")
     measured: Measured = alternate(
@@ -58,6 +58,13 @@ def measure(name: str, settings: argparse.Namespace, folder: Path) -> list[Point
     sys.stdout.write(panel.table(points) + "\n")
     sys.stdout.flush()
     return points
+
+
+def how(name: str, *, compiled: bool) -> tuple[str, ...]:
+    """Arguments of a panel's processes that say whether updates are compiled."""
+    if name in UPDATES:
+        return (f"--compile_update={int(compiled)}",)
+    return (f"--model.compile_update={str(compiled).lower()}",) if name in NEEDS_FILES else ()
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -74,7 +81,7 @@ def arguments() -> argparse.ArgumentParser:
         default="BRIEF",
         help="how threads wait: OMP_WAIT_POLICY, BRIEF being what fit sets",
     )
-    parser.add_argument("--compiled", action="store_true", help="measure the compiled update")
+    parser.add_argument("--plain", action="store_true", help="measure the plain update")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER")
     return parser
 

@@ -116,8 +116,8 @@ def compiled(module: Any, batch: Batch, **settings: Any) -> CompiledUpdate:
 @pytest.fixture
 def worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of 20 updates are compiled, from the tenth on."""
-    monkeypatch.setattr("pex_lightning.algorithms.base.WORTH_COMPILING", 20)
-    monkeypatch.setattr("pex_lightning.algorithms.base.PLAIN_UPDATES", 10)
+    monkeypatch.setattr("pex_lightning.algorithms.compiling.WORTH_COMPILING", 20)
+    monkeypatch.setattr("pex_lightning.algorithms.compiling.PLAIN_UPDATES", 10)
 
 
 class WhoUpdates(Callback):
@@ -127,7 +127,7 @@ class WhoUpdates(Callback):
         self.compiled: dict[int, bool] = {}
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
-        self.compiled[trainer.global_step] = pl_module._compiled.ready
+        self.compiled[trainer.global_step] = pl_module._compiling._update.ready
 
 
 @needs_compiler
@@ -250,9 +250,9 @@ def test_where_compiling_fails_the_user_is_told(
         raise CompilationError("no such thing")
 
     monkeypatch.setattr(CompiledUpdate, "finish", fails)
-    monkeypatch.setattr("pex_lightning.algorithms.base.has_compiler", lambda: True)
-    monkeypatch.setattr("pex_lightning.algorithms.base.PLAIN_UPDATES", 2)
-    monkeypatch.setattr("pex_lightning.algorithms.base.WORTH_COMPILING", 5)
+    monkeypatch.setattr("pex_lightning.algorithms.compiling.has_compiler", lambda: True)
+    monkeypatch.setattr("pex_lightning.algorithms.compiling.PLAIN_UPDATES", 2)
+    monkeypatch.setattr("pex_lightning.algorithms.compiling.WORTH_COMPILING", 5)
     monkeypatch.setattr(logging.getLogger("pex_lightning"), "propagate", True)
     module = toy.algorithm("IQL", compile_update=choice)
     if choice is True:
@@ -341,7 +341,7 @@ def test_without_a_compiler_the_user_is_told(
     with pytest.raises(UserError, match=r"--model\.compile_update true.*no C\+\+ compiler"):
         toy.fit(toy.algorithm("IQL", compile_update=True), 5)
     module = toy.algorithm("IQL", cosine_decay=False)
-    monkeypatch.setattr("pex_lightning.algorithms.base.WORTH_COMPILING", 5)
+    monkeypatch.setattr("pex_lightning.algorithms.compiling.WORTH_COMPILING", 5)
     monkeypatch.setattr(logging.getLogger("pex_lightning"), "propagate", True)
     toy.fit(module, 5)
     assert not module.compiles

@@ -97,7 +97,7 @@ def tiny() -> TinyArgs:
             f"--run.root={root}",
         ]
         if "iql" not in config:
-            fixed += ["--offline.max_steps=40", "--data.start_steps=50"]
+            fixed += ["--offline.max_steps=40", "--data.start_steps=50", "--data.chunk_size=5"]
         return ["fit", *fixed, *more]
 
     return arguments

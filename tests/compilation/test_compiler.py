@@ -93,7 +93,7 @@ def test_what_cannot_be_traced_is_said(compiler: Compiler) -> None:
     def asks(tensors: Tensors) -> Tensors:
         return tensors if tensors[0].sum().item() > 0 else []
 
-    with pytest.raises(CompilationError, match="cannot be traced: .*data-dependent"):
+    with pytest.raises(CompilationError, match=r"cannot be traced: .*data-dependent"):
         compiler.begin(asks, example())
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
-from pytorch_lightning.plugins import MixedPrecision
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
@@ -22,7 +20,7 @@ from pex_lightning.algorithms.compiled import (
     Losses,
 )
 from pex_lightning.algorithms.compiled_actor import CompiledActor
-from pex_lightning.compilation.compiler import CompilationError, Compiler, has_compiler
+from pex_lightning.algorithms.compiling import Compiling, scales_gradients
 from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import UserError
 from pex_lightning.handover import CHECKPOINT_KEY, CheckpointHeader
@@ -30,18 +28,7 @@ from pex_lightning.nn.critic import Critic
 from pex_lightning.policies.policy_set import ActingPolicy
 from pex_lightning.seeding import derive_seed, global_seed
 
-_log = logging.getLogger(__name__)
-
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-
-WORTH_COMPILING = 100_000
-"""Updates of a run on a CPU from which compiling, half a minute at first, is soon regained."""
-
-PLAIN_UPDATES = 2_000
-"""Updates with which a run on a CPU begins while it is being compiled.
-
-A fixed number, whether the compiler is done sooner or later: the same run gives the same numbers.
-"""
 
 
 class Algorithm(LightningModule, ABC):
@@ -55,8 +42,6 @@ class Algorithm(LightningModule, ABC):
         critic: Q, target and V, at the state-dict prefix ``critic.`` in every algorithm.
         diagnostics: Scalars of the last update, on the device.
         resumed: Whether a checkpoint of this very algorithm was loaded.
-        compiles: Whether updates are compiled, the first ones perhaps excepted; decided when
-            training starts.
     """
 
     critic: Critic
@@ -79,9 +64,7 @@ class Algorithm(LightningModule, ABC):
         self.gradient_clip_val = gradient_clip_val
         self.gradient_clip_algorithm = gradient_clip_algorithm
         self.diagnostics = {}
-        self.compiles = False
-        self._compiler: Compiler | None = None
-        self._compiled: CompiledUpdate | None = None
+        self._compiling: Compiling | None = None
         self._collects: CompiledActor | None = None
         self._data: DataDescription | None = None
         self._random_state: Mapping[str, Any] | None = None
@@ -105,6 +88,11 @@ class Algorithm(LightningModule, ABC):
 
         What its choices depend on beside them has to be in buffers: it may be compiled.
         """
+
+    @property
+    def compiles(self) -> bool:
+        """Whether updates are compiled, perhaps not the first ones; known when training starts."""
+        return self._compiling is not None and self._compiling.compiles
 
     def collecting_policy(self) -> CompiledActor:
         """The acting policy for an environment of this process, compiled when updates are."""
@@ -160,7 +148,7 @@ class Algorithm(LightningModule, ABC):
     def training_step(self, chunk: TensorDictBase, batch_idx: int) -> None:
         """One gradient step for each of the chunk's ``K`` batches."""
         del batch_idx
-        update = self._compiled_update(chunk) if self.compiles else None
+        update = self._compiling.update_for(next(batches(chunk))) if self._compiling else None
         if update is not None:
             self._train_compiled(update, chunk)
             return
@@ -186,76 +174,6 @@ class Algorithm(LightningModule, ABC):
             progress.increment_completed()
             self.set_learning_rates(optimizer, self.global_step)
 
-    def _compiled_update(self, chunk: TensorDictBase) -> CompiledUpdate | None:
-        """What to do this chunk with; None while the plain update goes on."""
-        try:
-            if self._compiled is None:
-                self._compiled = self._begin_compiling(chunk)
-            if not self._compiled.ready:
-                if self.global_step < self._plain_updates():
-                    return None
-                self._finish_compiling(self._compiled)
-        except CompilationError as error:
-            self._go_on_plain(error)
-        return self._compiled
-
-    def _plain_updates(self) -> int:
-        return 0 if self.compile_update is True or self.device.type == "cuda" else PLAIN_UPDATES
-
-    def _begin_compiling(self, chunk: TensorDictBase) -> CompiledUpdate:
-        optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        together = self.trainer.world_size > 1
-        self._compiler = Compiler()
-        batch = next(batches(chunk))
-        update = CompiledUpdate(
-            self,
-            optimizer,
-            batch,
-            self._compiler,
-            Clipping(self.gradient_clip_val, self.gradient_clip_algorithm),
-            all_reduce=torch.distributed.all_reduce if together else None,
-            world_size=self.trainer.world_size,
-        )
-        if self._collects is not None and self.device.type == "cpu":
-            self._collects.begin(self._compiler, batch.observation[:1])
-        if update.waits:
-            _log.info(
-                "Compiling the update, which is not in the cache: half a minute, in another "
-                "process until update %s (--model.compile_update false does without).",
-                f"{self._plain_updates():,}",
-            )
-        return update
-
-    def _finish_compiling(self, update: CompiledUpdate) -> None:
-        """Wait for the compiler; all processes of a run go over to what it made, or none."""
-        failure: CompilationError | None = None
-        try:
-            update.finish()
-            if self._collects is not None and self.device.type == "cpu":
-                self._collects.finish()
-        except CompilationError as error:
-            failure = error
-        finally:
-            self._end_compiler()
-        if not self.trainer.strategy.reduce_boolean_decision(failure is None, all=True):
-            raise failure or CompilationError("another process of this run could not")
-        # The compiled update has none.
-        self.zero_grad()
-
-    def _go_on_plain(self, error: CompilationError) -> None:
-        """Compiling failed, before anything was changed."""
-        if self.compile_update is True:
-            raise UserError(
-                f"--model.compile_update true, but compiling failed: {error}. Give false."
-            ) from error
-        _log.warning("The update is not compiled, so it is slower: compiling failed: %s", error)
-        self._compiled, self.compiles = None, False
-
-    def _end_compiler(self) -> None:
-        if self._compiler is not None:
-            self._compiler.close()
-            self._compiler = None
-
     def on_train_start(self) -> None:
         """Give this process its own random stream, or the one it was interrupted with."""
         rank = self.global_rank
@@ -266,14 +184,14 @@ class Algorithm(LightningModule, ABC):
         self._random_state = None
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         self.set_learning_rates(optimizer, self.global_step)
-        self.compiles = self._compiles()
-        self._end_compiler()
-        self._compiled = None
+        clipping = Clipping(self.gradient_clip_val, self.gradient_clip_algorithm)
+        self._compiling = Compiling(self, optimizer, self.compile_update, clipping, self._collects)
 
     def on_train_end(self) -> None:
         """Let go of what was compiled, and of the memory that it holds."""
-        self._end_compiler()
-        self._compiled, self._collects = None, None
+        if self._compiling is not None:
+            self._compiling.end()
+        self._collects = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what this is, and keep the random state."""
@@ -288,42 +206,9 @@ class Algorithm(LightningModule, ABC):
         self._random_state = checkpoint.get("random_state")
         self.resumed = True
 
-    def _compiles(self) -> bool:
-        """Whether updates are compiled: as the user says, or where it pays.
-
-        Raises:
-            UserError: The user wants it and it cannot be.
-        """
-        choice = self.compile_update
-        if choice is False:
-            return False
-        obstacle = self._compile_obstacle()
-        if obstacle is not None and choice is True:
-            raise UserError(f"--model.compile_update true, but {obstacle}. Give auto or false.")
-        pays = self.device.type == "cuda" or self.trainer.max_steps >= WORTH_COMPILING
-        if choice == "auto" and not pays:
-            return False
-        if obstacle is not None:
-            _log.warning("The update is not compiled, so it is slower: %s.", obstacle)
-            return False
-        return True
-
-    def _compile_obstacle(self) -> str | None:
-        if self._scales_gradients():
-            return "--trainer.precision 16-mixed scales gradients, which is not compiled"
-        if self.device.type not in ("cpu", "cuda"):
-            return f"updates on {self.device.type} are not compiled"
-        if self.device.type == "cpu" and not has_compiler():
-            return "there is no C++ compiler in the path (g++, clang++ on macOS, or $CXX)"
-        return None
-
-    def _scales_gradients(self) -> bool:
-        plugin = self.trainer.precision_plugin
-        return isinstance(plugin, MixedPrecision) and plugin.scaler is not None
-
     def _check_precision(self) -> None:
         check_precision(self.trainer.precision, "--trainer")
-        if self._scales_gradients() and self.gradient_clip_val is not None:
+        if scales_gradients(self.trainer) and self.gradient_clip_val is not None:
             raise UserError(
                 "--trainer.precision 16-mixed scales the gradients, which cannot be clipped "
                 "before they are scaled back. Use bf16-mixed, or leave gradient_clip_val out."

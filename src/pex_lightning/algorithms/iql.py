@@ -76,10 +76,11 @@ class IQL(Algorithm):
         gradient_clip_val: Largest norm (or value) of the gradient over all networks together;
             off by default.
         gradient_clip_algorithm: Clip by ``norm`` or by ``value``.
-        compile_update: Whether to compile the whole update into one function: faster, after half
-            a minute of compiling, and equal up to rounding; Lightning's hooks between backward and
-            step are not called then. ``auto`` does on a GPU, and on a CPU from 100,000 updates on
-            where there is a C++ compiler.
+        compile_update: Whether to compile the whole update into one function: faster, and equal
+            up to rounding; Lightning's hooks between backward and step are not called then.
+            ``auto`` does on a GPU, and on a CPU in runs of 100,000 updates or more where there is
+            a C++ compiler; there the first 2,000 updates are plain, while another process
+            compiles. ``true`` compiles all of them, and waits for that.
 
     Raises:
         UserError: A value is outside of its range.
