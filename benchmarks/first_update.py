@@ -47,16 +47,18 @@ class FirstUpdate(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Note the time."""
-        del trainer, pl_module, args, kwargs
-        self._before = time.time()
+        """Note the time before the first update that is compiled."""
+        del pl_module, args, kwargs
+        if trainer.global_step >= PLAIN_UPDATES and not self._before:
+            self._before = time.time()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Note the time of the first, and of the longest, which waits for the compiler."""
+        """Note the time of the first, and what the first that is compiled took."""
         del pl_module, args, kwargs
-        self._waited = max(self._waited, time.time() - self._before)
+        if self._before and not self._waited:
+            self._waited = time.time() - self._before
         if self._first is None:
             self._first = time.time()
         if trainer.global_step >= self._updates:

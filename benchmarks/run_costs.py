@@ -29,7 +29,7 @@ class RunStart:
         seconds: From the command to the end of the first chunk of updates.
         evaluation_seconds: Of it, what the evaluation at the start took.
         peak_bytes: Largest resident size of the process; None where the system does not say.
-        compiler_seconds: What the longest chunk of updates took, which waits for the compiler.
+        compiler_seconds: What the first chunk of compiled updates took, which waits for them.
         helper_peak_bytes: As ``peak_bytes``, of the largest process that this one started.
     """
 

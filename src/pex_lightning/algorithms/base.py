@@ -169,10 +169,12 @@ class Algorithm(LightningModule, ABC):
         # What Lightning's wrapper of the optimizer does: ``global_step`` counts gradient steps.
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         for batch in batches(chunk):
-            self.diagnostics = update(batch)
+            diagnostics = update(batch)
             progress.increment_ready()
             progress.increment_completed()
             self.set_learning_rates(optimizer, self.global_step)
+        # A recorded update writes the next ones into the same memory.
+        self.diagnostics = {name: value.clone() for name, value in diagnostics.items()}
 
     def on_train_start(self) -> None:
         """Give this process its own random stream, or the one it was interrupted with."""

@@ -19,6 +19,8 @@ from torch.optim.adam import Adam
 from pex_lightning.algorithms.batch import Batch
 from pex_lightning.algorithms.flat_adam import FlatGroup, FlatTensors
 from pex_lightning.compilation.compiler import Compiler, Function
+from pex_lightning.compilation.source import Layout
+from pex_lightning.errors import UserError
 
 ClipAlgorithm = Literal["norm", "value"]
 CompileChoice = bool | Literal["auto"]
@@ -71,7 +73,8 @@ class CompiledUpdate:
     module and optimizer hold become views: a hundred tensors less to hand over in every call.
     Compiling begins at once; until :meth:`finish` the learner may go on with plain updates. What
     the losses read beside the batch has to be a parameter or a buffer of the learner, or never to
-    change. Random numbers are drawn from torch's generator in the order of the plain update.
+    change: its attributes and the optimizer's, such as ``betas``, are taken as they are now. Random
+    numbers are drawn from torch's generator in the order of the plain update.
 
     Args:
         learner: An ``nn.Module`` with losses.
@@ -105,7 +108,8 @@ class CompiledUpdate:
         self._parts = _Parts(learner, groups, clipping or Clipping(), world_size)
         self._groups = groups
         self._state = self._parts.state()
-        self._shapes = [column.shape for column in batch]
+        self._layouts = [Layout.of(column) for column in batch]
+        self._optimizer = optimizer
         self._all_reduce = all_reduce
         example = [*self._state, *batch]
         if all_reduce is None:
@@ -139,12 +143,29 @@ class CompiledUpdate:
         on_cuda = self._state[0].device.type == "cuda"
         self._run = _CUDAGraph(run) if on_cuda and self._all_reduce is None else run
 
+    def check(self, batch: Batch) -> None:
+        """Make sure that it still computes on what learner and optimizer hold; once in a while.
+
+        Raises:
+            UserError: The batch is of another kind, or something moved parameters elsewhere.
+        """
+        layouts = [Layout.of(column) for column in batch]
+        if layouts != self._layouts:
+            raise UserError(
+                f"The update was compiled for batches of {self._layouts}, and was given "
+                f"{layouts}. All batches must be of one kind, or --model.compile_update false."
+            )
+        groups = zip(self._groups, self._optimizer.param_groups, strict=True)
+        if not all(group.is_of(settings) for group, settings in groups):
+            raise UserError(
+                "Parameters or the optimizer's groups were replaced during training (by a callback "
+                "that moves or loads them?), which a compiled update would not notice. Give "
+                "--model.compile_update false."
+            )
+
     def __call__(self, batch: Batch) -> Diagnostics:
         """One gradient step with the optimizer's learning rates; returns the diagnostics."""
         assert self._run is not None, "not compiled yet"
-        assert [column.shape for column in batch] == self._shapes, (
-            "an update is compiled for one shape of batches"
-        )
         for group in self._groups:
             group.follow_learning_rate()
         return self._run(batch)
@@ -307,5 +328,6 @@ class _CUDAGraph:
     def _record(self, batch: Batch) -> None:
         self._batch = Batch(*(column.clone() for column in batch))
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # What other threads do meanwhile, such as pinning memory, is no part of it.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._diagnostics = self._function(self._batch)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pex_lightning.compilation.compiler import Compiler, Function, PendingFunction
+from pex_lightning.compilation.source import Layout
 from pex_lightning.policies.policy_set import ActingPolicy, Choice
 
 
@@ -17,23 +18,23 @@ class CompiledActor:
     What the policy reads has to be in its modules' parameters and buffers.
 
     Args:
-        policy: Acts until :meth:`finish`, and wherever there is more than one state.
+        policy: Acts until :meth:`use`, and wherever there is more than one state.
     """
 
     def __init__(self, policy: ActingPolicy) -> None:
         self._policy = policy
         self._act: Function | None = None
-        self._pending: PendingFunction | None = None
         self._tensors: list[Tensor] = []
+        self._state: Layout | None = None
 
     def act(self, observation: Tensor) -> Choice:
         """Choose actions for observations ``[B, obs_dim]``."""
-        if self._act is None or observation.shape[0] != 1:
+        if self._act is None or Layout.of(observation) != self._state:
             return self._policy.act(observation)
         return Choice(*self._act([*self._tensors, observation]))
 
-    def begin(self, compiler: Compiler, observation: Tensor) -> None:
-        """Begin to compile it for states like ``observation`` ``[1, obs_dim]``.
+    def begin(self, compiler: Compiler, observation: Tensor) -> PendingFunction:
+        """Begin to compile what is to be given to :meth:`use`, for ``[1, obs_dim]`` like this.
 
         Raises:
             CompilationError: It cannot be compiled.
@@ -51,16 +52,12 @@ class CompiledActor:
                 )
             return result
 
-        self._pending = compiler.begin(act, [*self._tensors, observation])
+        self._state = Layout.of(observation)
+        return compiler.begin(act, [*self._tensors, observation])
 
-    def finish(self) -> None:
-        """Wait until it is compiled, and act with it from now on.
-
-        Raises:
-            CompilationError: It could not be compiled.
-        """
-        assert self._pending is not None
-        self._act = self._pending.finish()
+    def use(self, act: Function) -> None:
+        """Act with it from now on."""
+        self._act = act
 
 
 class _Act(nn.Module):

@@ -13,7 +13,13 @@ from torch.optim.adam import Adam
 from pex_lightning.algorithms.batch import Batch
 from pex_lightning.algorithms.compiled import Clipping, CompileChoice, CompiledUpdate, Learner
 from pex_lightning.algorithms.compiled_actor import CompiledActor
-from pex_lightning.compilation.compiler import CompilationError, Compiler, has_compiler
+from pex_lightning.compilation.compiler import (
+    CompilationError,
+    Compiler,
+    Function,
+    PendingFunction,
+    has_compiler,
+)
 from pex_lightning.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -82,44 +88,51 @@ class Compiling:
         self._plain_updates = 0 if choice is True or on_cuda else PLAIN_UPDATES
         self._compiler: Compiler | None = None
         self._update: CompiledUpdate | None = None
+        self._act: PendingFunction | None = None
+        self._failure: CompilationError | None = None
         self.compiles = self._decided()
 
     def update_for(self, batch: Batch) -> CompiledUpdate | None:
         """What to do the next updates with, all of the same shape; None is the plain update.
 
         Raises:
-            UserError: The user wants it compiled and that failed.
+            UserError: The user wants it compiled and that failed, or it does not fit any more.
         """
         if not self.compiles:
             return None
-        try:
-            if self._update is None:
-                self._update = self._begun(batch)
-            if not self._update.ready:
-                if self._learner.global_step < self._plain_updates:
-                    return None
-                self._finish(self._update)
-        except CompilationError as error:
-            self._go_on_plain(error)
+        if self._update is None and self._failure is None:
+            self._begin(batch)
+        if self._update is None or not self._update.ready:
+            if self._learner.global_step < self._plain_updates:
+                return None
+            self._finish()
+        if self._update is not None:
+            self._update.check(batch)
         return self._update
 
     def end(self) -> None:
         """Let go of what was compiled, and of the compiler."""
-        self._update = None
+        self._update, self._act = None, None
         self._end_compiler()
 
     def _decided(self) -> bool:
-        if self._choice is False:
+        enough = self._learner.trainer.max_steps >= WORTH_COMPILING
+        pays = enough or self._learner.device.type == "cuda"
+        if self._choice is False or (self._choice == "auto" and not pays):
             return False
         obstacle = self._obstacle()
-        if obstacle is not None and self._choice is True:
+        if self._everywhere(obstacle is None):
+            return True
+        obstacle = obstacle or "another process of this run cannot compile"
+        if self._choice is True:
             raise UserError(f"--model.compile_update true, but {obstacle}. Give auto or false.")
-        enough = self._learner.trainer.max_steps >= WORTH_COMPILING
-        if self._choice == "auto" and not enough and self._learner.device.type != "cuda":
-            return False
-        if obstacle is not None:
-            _log.warning("The update is not compiled, so it is slower: %s.", obstacle)
-        return obstacle is None
+        _log.warning("The update is not compiled, so it is slower: %s.", obstacle)
+        return False
+
+    def _everywhere(self, here: bool) -> bool:
+        """Whether it holds in all processes of the run, each of which has to ask."""
+        strategy: Any = self._learner.trainer.strategy
+        return bool(strategy.reduce_boolean_decision(here, all=True))
 
     def _obstacle(self) -> str | None:
         device = self._learner.device.type
@@ -131,21 +144,26 @@ class Compiling:
             return "there is no C++ compiler in the path (g++, clang++ on macOS, or $CXX)"
         return None
 
-    def _begun(self, batch: Batch) -> CompiledUpdate:
+    def _begin(self, batch: Batch) -> None:
+        """A failure is kept for ``_finish``, where all processes of a run meet."""
         world_size = self._learner.trainer.world_size
         self._compiler = Compiler()
-        update = CompiledUpdate(
-            self._learner,
-            self._optimizer,
-            batch,
-            self._compiler,
-            self._clipping,
-            all_reduce=torch.distributed.all_reduce if world_size > 1 else None,
-            world_size=world_size,
-        )
-        if self._actor is not None:
-            self._actor.begin(self._compiler, batch.observation[:1])
-        if update.waits:
+        try:
+            self._update = CompiledUpdate(
+                self._learner,
+                self._optimizer,
+                batch,
+                self._compiler,
+                self._clipping,
+                all_reduce=torch.distributed.all_reduce if world_size > 1 else None,
+                world_size=world_size,
+            )
+            if self._actor is not None:
+                self._act = self._actor.begin(self._compiler, batch.observation[:1])
+        except CompilationError as error:
+            self._failure = error
+            return
+        if self._update.waits:
             plain = f"the plain one goes on until update {self._plain_updates:,}"
             waits = self._learner.global_step >= self._plain_updates
             _log.info(
@@ -153,34 +171,35 @@ class Compiling:
                 "(--model.compile_update false does without).",
                 "waiting for it" if waits else plain,
             )
-        return update
 
-    def _finish(self, update: CompiledUpdate) -> None:
+    def _finish(self) -> None:
         """Wait for the compiler; all processes of a run go over to what it made, or none."""
-        failure: CompilationError | None = None
+        act: Function | None = None
         try:
-            update.finish()
-            if self._actor is not None:
-                self._actor.finish()
+            if self._update is not None and self._failure is None:
+                self._update.finish()
+                act = None if self._act is None else self._act.finish()
         except CompilationError as error:
-            failure = error
+            self._failure = error
         finally:
             self._end_compiler()
-        strategy: Any = self._learner.trainer.strategy
-        if not strategy.reduce_boolean_decision(failure is None, all=True):
-            raise failure or CompilationError("another process of this run could not")
+        if not self._everywhere(self._failure is None):
+            self._go_on_plain(self._failure or "another process of this run could not")
+            return
+        if self._actor is not None and act is not None:
+            self._actor.use(act)
         # The compiled update has none.
         self._learner.zero_grad()
 
-    def _go_on_plain(self, error: CompilationError) -> None:
+    def _go_on_plain(self, reason: object) -> None:
         """Compiling failed, before anything was changed."""
-        if self._choice is True:
-            raise UserError(
-                f"--model.compile_update true, but compiling failed: {error}. Give false."
-            ) from error
-        _log.warning("The update is not compiled, so it is slower: compiling failed: %s", error)
         self.compiles = False
         self.end()
+        if self._choice is True:
+            raise UserError(
+                f"--model.compile_update true, but compiling failed: {reason}. Give false."
+            )
+        _log.warning("The update is not compiled, so it is slower: compiling failed: %s", reason)
 
     def _end_compiler(self) -> None:
         if self._compiler is not None:

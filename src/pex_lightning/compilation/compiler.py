@@ -8,6 +8,7 @@ work, and loads the machine code when it is there.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import pickle
 import platform
@@ -16,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, cast
@@ -30,6 +32,10 @@ from pex_lightning.data.cache import cache_path
 
 Function = Callable[[list[Tensor]], list[Tensor]]
 """Takes tensors, may change some of them in place, and returns new ones."""
+
+
+_log = logging.getLogger(__name__)
+_TIDY_SECONDS = 2.0
 
 
 class CompilationError(Exception):
@@ -61,8 +67,9 @@ class Compiler:
     """Compiles functions, each in a process of its own, or finds them compiled in the cache.
 
     What is kept is machine code for this processor, number of threads and version of torch; its
-    name is a hash of them and of everything that the function does. On a CUDA device
-    ``torch.compile`` compiles in this process, in the first call.
+    name is a hash of them and of everything that the function does. As torch's own cache, it is
+    for folders that nobody else can write to: what lies there is executed. On a CUDA device
+    ``torch.compile`` compiles in this process, and keeps what it makes itself.
 
     Args:
         folder: The cache; None is ``$TORCHINDUCTOR_CACHE_DIR``, by default
@@ -70,9 +77,10 @@ class Compiler:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-        self._folder = folder or (Path(chosen) if chosen else cache_path("compiled"))
+        self._chosen = folder
         self._processes: list[subprocess.Popen[bytes]] = []
+        # Also where training ends in an error.
+        self._end = weakref.finalize(self, _end_all, self._processes)
 
     def begin(self, function: Function, tensors: list[Tensor]) -> PendingFunction:
         """Trace what ``function`` does with tensors like these, and begin to compile it.
@@ -81,15 +89,28 @@ class Compiler:
         reads is taken as it is now. An autocast that is on now becomes a part of it.
 
         Raises:
-            CompilationError: It cannot be traced.
+            CompilationError: It cannot be traced, or no process can be started.
         """
         graph = _traced(function, tensors)
         if tensors[0].device.type == "cuda":
-            return PendingFunction(lambda: _compiled_here(graph), waits=False)
+            return PendingFunction(lambda: _compiled_here(graph, tensors), waits=True)
+        try:
+            return self._begin(graph, tensors)
+        except Exception as error:
+            raise CompilationError(f"{type(error).__name__}: {_first_line(error)}") from error
+
+    def _begin(self, graph: GraphModule, tensors: list[Tensor]) -> PendingFunction:
         source, threads = FunctionSource.of(graph, tensors), torch.get_num_threads()
-        path = self._folder / f"{_key(source, threads)}.pt2"
+        folder = self._chosen or _usual_folder()
+        path = folder / f"{_key(source, threads)}.pt2"
         if path.exists():
-            return PendingFunction(lambda: _loaded(path), waits=False)
+            try:
+                kept = _loaded(path)
+            except CompilationError as error:
+                _log.warning("%s; compiling it again", error)
+                path.unlink(missing_ok=True)
+            else:
+                return PendingFunction(lambda: kept, waits=False)
         errors = tempfile.TemporaryFile()  # noqa: SIM115  (the process writes to it)
         process = _started(CompileJob(source, threads, path), errors)
         self._processes.append(process)
@@ -97,20 +118,19 @@ class Compiler:
         def finish() -> Function:
             if process.wait():
                 errors.seek(0)
-                lines = errors.read().decode(errors="replace").strip().splitlines()
-                ended = f"the process that compiles ended with exit code {process.returncode}"
-                raise CompilationError(lines[-1] if lines else ended)
+                raise CompilationError(_how_it_ended(process.returncode, errors.read()))
             return _loaded(path)
 
         return PendingFunction(finish, waits=True)
 
     def close(self) -> None:
         """End the processes, whatever they are at; a second call does nothing."""
-        for process in self._processes:
-            if process.poll() is None:
-                _kill(process)
-            process.wait()
-        self._processes.clear()
+        _end_all(self._processes)
+
+
+def _usual_folder() -> Path:
+    chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    return Path(chosen) if chosen else cache_path("compiled")
 
 
 def has_compiler() -> bool:
@@ -129,7 +149,8 @@ def _started(job: CompileJob, errors: IO[bytes]) -> subprocess.Popen[bytes]:
         pickle.dump(job, file)
         file.seek(0)
         return subprocess.Popen(
-            [sys.executable, "-m", "pex_lightning.compilation.worker"],
+            # -P: not from the folder that the user happens to be in.
+            [sys.executable, "-P", "-m", "pex_lightning.compilation.worker"],
             stdin=file,
             stdout=subprocess.DEVNULL,
             stderr=errors,
@@ -138,19 +159,46 @@ def _started(job: CompileJob, errors: IO[bytes]) -> subprocess.Popen[bytes]:
         )
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """With what it started, such as the C++ compiler, where the system can."""
+def _end_all(processes: list[subprocess.Popen[bytes]]) -> None:
+    """End them, whatever they are at."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        _signal(process, "SIGTERM")
+    for process in running:
+        try:
+            process.wait(_TIDY_SECONDS)
+        except subprocess.TimeoutExpired:
+            _signal(process, "SIGKILL")
+            process.wait()
+    processes.clear()
+
+
+def _signal(process: subprocess.Popen[bytes], name: str) -> None:
+    """To it and to what it started, such as the C++ compiler, where the system can."""
     if sys.platform == "win32":
         process.kill()
     else:
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.Signals[name])
+
+
+def _how_it_ended(code: int, errors: bytes) -> str:
+    """Why there is no package; the worker says it in its last line if it ended by itself."""
+    lines = errors.decode(errors="replace").strip().splitlines()
+    if code == 1 and lines:
+        return lines[-1]
+    hint = ", perhaps for memory" if code == -9 else ""
+    return f"the process that compiles ended with exit code {code}{hint}"
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "")
 
 
 def _loaded(path: Path) -> Function:
     try:
         package = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
     except Exception as error:
-        raise CompilationError(f"{path} cannot be loaded, delete it ({error})") from error
+        raise CompilationError(f"{path} cannot be loaded ({_first_line(error)})") from error
     # Lists of tensors are what it is called with: nothing is to be unpacked.
     return cast(Function, package.loader.boxed_run)
 
@@ -169,9 +217,8 @@ def _traced(function: Function, tensors: list[Tensor]) -> GraphModule:
         with torch.no_grad():
             return make_fx(traceable, tracing_mode="fake")(*tensors)
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), "")
         raise CompilationError(
-            f"it cannot be traced: {type(error).__name__}: {reason}".rstrip(": ")
+            f"it cannot be traced: {type(error).__name__}: {_first_line(error)}"
         ) from error
     finally:
         torch.set_autocast_cache_enabled(autocast)
@@ -179,7 +226,7 @@ def _traced(function: Function, tensors: list[Tensor]) -> GraphModule:
 
 def _key(source: FunctionSource, threads: int) -> str:
     """Of everything that the machine code depends on."""
-    settings = (torch.__version__, _processor(), sorted(OPTIONS.items()), threads)
+    settings = (torch.__version__, _processor(), _environment(), sorted(OPTIONS.items()), threads)
     return hashlib.sha256(f"{settings}{source.text()}".encode()).hexdigest()[:32]
 
 
@@ -190,16 +237,40 @@ def _processor() -> str:
     except OSError:
         lines = []
     features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return f"{platform.machine()} {platform.processor()} {features}"
+    used = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.machine()} {platform.processor()} {features} {used}"
 
 
-def _compiled_here(graph: GraphModule) -> Function:
-    """By ``torch.compile``, in the first call."""
+def _environment() -> list[tuple[str, str]]:
+    """What the C++ compiler and torch's read, and what they link to."""
+    named = {k: v for k, v in os.environ.items() if k.startswith("TORCHINDUCTOR_") or k == "CXX"}
+    named.pop("TORCHINDUCTOR_CACHE_DIR", None)
+    return [*sorted(named.items()), platform.libc_ver()]
+
+
+def _compiled_here(graph: GraphModule, tensors: list[Tensor]) -> Function:
+    """By ``torch.compile``, in this process; ``tensors`` and the random generators stay."""
     options: Any = {
         # All of its tensors stay as they were traced: a check before every call has nothing to
         # find.
         "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
         **OPTIONS,
     }
-    compiled = torch.compile(graph, fullgraph=True, dynamic=False, options=options)
-    return lambda tensors: cast(list[Tensor], compiled(*tensors))
+    device = tensors[0].device
+    try:
+        compiled = torch.compile(graph, fullgraph=True, dynamic=False, options=options)
+        # Now, where it may fail. An autocast is in the graph already.
+        with (
+            torch.no_grad(),
+            torch.autocast(device.type, enabled=False),
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+        ):
+            compiled(*(tensor.clone() for tensor in tensors))
+    except Exception as error:
+        raise CompilationError(f"{type(error).__name__}: {_first_line(error)}") from error
+
+    def function(given: list[Tensor]) -> list[Tensor]:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            return cast(list[Tensor], compiled(*given))
+
+    return function

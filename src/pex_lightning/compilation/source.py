@@ -53,7 +53,7 @@ class FunctionSource(NamedTuple):
 
     def text(self) -> str:
         """All of it, constants to the last bit."""
-        numbers = {name: tensor.tolist() for name, tensor in self.constants.items()}
+        numbers = {name: (Layout.of(t), t.tolist()) for name, t in self.constants.items()}
         return repr((self.code, numbers, self.arguments))
 
     def module(self) -> nn.Module:

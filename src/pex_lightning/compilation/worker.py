@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 import sys
 import tempfile
 import traceback
@@ -39,6 +40,8 @@ def main() -> None:
     """Do the job that the parent wrote; the last line of stderr says what went wrong."""
     # The processors are the learner's.
     torch.set_num_threads(1)
+    # Leaves nothing half made.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         job = pickle.load(sys.stdin.buffer)
         assert isinstance(job, CompileJob)

@@ -1,4 +1,4 @@
-"""Where datasets are kept, and how a file comes into being: complete, or not at all."""
+"""Where datasets and compiled functions are kept; a file comes to be complete or not at all."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pex_lightning.errors import UserError
 
 
 def cache_path(kind: str, folder: str | Path | None = None) -> Path:
-    """The folder for one kind of dataset; it need not exist.
+    """The folder for one kind of file; it need not exist.
 
     Args:
-        kind: `made` or `d4rl`.
+        kind: `made`, `d4rl` or `compiled`.
         folder: The user's choice. None takes `$XDG_CACHE_HOME/pex-lightning/<kind>`, with
             `~/.cache` where the variable is unset.
     """

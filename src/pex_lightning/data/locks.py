@@ -71,5 +71,5 @@ def _lock(handle: int, path: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        _log.info("%s: another process is fetching it; waiting", path.parent)
+        _log.info("%s: another process is making or fetching it; waiting", path.parent)
         fcntl.flock(handle, fcntl.LOCK_EX)
