@@ -9,12 +9,27 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from pex_lightning.algorithms import compiling
+from pex_lightning.algorithms.compiled import CompiledUpdate
+from pex_lightning.compilation.compiler import CompilationError
+
+if "DDP_PLAIN_UPDATES" in os.environ:
+    compiling.WORTH_COMPILING = compiling.PLAIN_UPDATES = int(os.environ["DDP_PLAIN_UPDATES"])
+
 
 class Probe(Callback):
-    """Writes ``<stage>-<rank>.pt`` into the folder named by ``DDP_PROBE``."""
+    """Writes ``<stage>-<rank>.pt`` into the folder named by ``DDP_PROBE``.
+
+    With ``DDP_PLAIN_UPDATES`` in the environment, runs begin with so many plain updates and are
+    compiled from then on, or with ``DDP_FAILS`` as well are not, since one process cannot.
+    """
 
     def __init__(self) -> None:
         self._rewards: list[Any] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if "DDP_FAILS" in os.environ and trainer.global_rank == 1:
+            CompiledUpdate.finish = _fails  # type: ignore[method-assign]
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -32,6 +47,11 @@ class Probe(Callback):
                 "collected": online,
                 "env_steps": getattr(data, "env_steps", 0),
                 "global_step": trainer.global_step,
+                "compiles": pl_module.compiles,
             },
             Path(os.environ["DDP_PROBE"]) / f"{stage}-{trainer.global_rank}.pt",
         )
+
+
+def _fails(update: CompiledUpdate) -> None:
+    raise CompilationError("no room")

@@ -49,20 +49,25 @@ def test_processes_agree_on_parameters_and_differ_in_samples(two_processes: Path
 
 @pytest.mark.slow
 @pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler (g++)")
-def test_processes_agree_on_parameters_when_updates_are_compiled(
-    command, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fails", [False, True])
+def test_processes_agree_on_parameters_and_on_compiling_updates(
+    fails: bool, command, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DDP_PROBE", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setenv("DDP_PLAIN_UPDATES", "20")
+    if fails:
+        monkeypatch.setenv("DDP_FAILS", "1")
     probe = "--trainer.callbacks=[{class_path: ddp_probe.Probe}]"
-    compiled = ("--model.compile_update=true", "--offline.model.compile_update=true")
-    process = command.start(*tiny(tmp_path, *TWO_PROCESSES, probe, *compiled))
+    process = command.start(*tiny(tmp_path, *TWO_PROCESSES, probe, "--offline.max_steps=10"))
     _, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
-    assert "Compiling the update" in err
+    assert "the plain one goes on until update 20" in err
+    assert ("compiling failed: another process" in err) == fails
     ranks = [torch.load(tmp_path / f"online-{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert [rank["global_step"] for rank in ranks] == [40, 40]
+    assert [rank["compiles"] for rank in ranks] == [not fails] * 2
     for key, value in ranks[0]["parameters"].items():
         assert torch.equal(value, ranks[1]["parameters"][key]), key
     assert not torch.equal(ranks[0]["seen"], ranks[1]["seen"])
