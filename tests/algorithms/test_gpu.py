@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Callback, Trainer
 
 from pex_lightning.algorithms import ALGORITHMS, load_algorithm
 from pex_lightning.algorithms.batch import batches
@@ -16,15 +17,27 @@ pytestmark = [
 ]
 
 
+class OnDevice(Callback):
+    """Notes where parameters are while they are learnt; afterwards they are on the CPU again."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+        self.found |= {parameter.device.type for parameter in pl_module.parameters()}
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_trains_on_the_gpu_and_is_read_back_on_the_cpu(
     name: str, precision: str, toy: Any, tmp_path: Any
 ) -> None:
-    module = toy.algorithm(name)
-    trainer = toy.trainer(20, accelerator="gpu", devices=1, precision=precision)
+    module, device = toy.algorithm(name), OnDevice()
+    settings = {"accelerator": "gpu", "devices": 1, "precision": precision}
+    trainer = toy.trainer(20, callbacks=[device], **settings)
     trainer.fit(module, datamodule=toy.data_for(module))
     assert trainer.global_step == 20
-    assert all(p.is_cuda and torch.isfinite(p).all() for p in module.parameters())
+    assert device.found == {"cuda"}
+    assert all(torch.isfinite(p).all() for p in module.parameters())
     trainer.save_checkpoint(tmp_path / "gpu.ckpt")
     again = load_algorithm(read_checkpoint(tmp_path / "gpu.ckpt"))
     state = again.state_dict()

@@ -1,5 +1,6 @@
 """Functions of tensors are compiled once, in another process, and say why if they cannot be."""
 
+import gc
 import logging
 import os
 import sys
@@ -70,8 +71,11 @@ def minus(tensors: Tensors) -> Tensors:
 
 @needs_compiler
 @pytest.mark.slow
-def test_in_this_process_each_does_what_its_function_does() -> None:
+def test_in_this_process_each_does_what_its_function_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The way of CUDA devices, on the CPU.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     given, expected = example(), example()
     before = torch.get_rng_state()
     compiled = [
@@ -170,6 +174,16 @@ def test_closing_ends_what_it_is_at(compiler: Compiler) -> None:
     assert process.returncode is not None
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
+def test_a_compiler_that_nobody_closes_ends_its_processes(tmp_path: Path) -> None:
+    compiler = Compiler(tmp_path)
+    compiler.begin(noisy_step, example())
+    (process,) = compiler._processes
+    del compiler
+    gc.collect()
+    assert process.returncode is not None
 
 
 def test_the_cache_tells_functions_and_threads_apart() -> None:

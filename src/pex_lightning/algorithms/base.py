@@ -95,7 +95,7 @@ class Algorithm(LightningModule, ABC):
         return self._compiling is not None and self._compiling.compiles
 
     def collecting_policy(self) -> CompiledActor:
-        """The acting policy for an environment of this process, compiled when updates are."""
+        """The acting policy for an environment of this process, on a CPU compiled with updates."""
         self._collects = CompiledActor(self.acting_policy())
         return self._collects
 

@@ -67,14 +67,14 @@ class Clipping:
 
 
 class CompiledUpdate:
-    """Runs updates as one compiled function, on a CUDA device recorded as a CUDA graph.
+    """Runs updates as one compiled function, in a run of one CUDA device as a CUDA graph.
 
     Parameters and Adam's moments are moved into one tensor a parameter group, of which what
     module and optimizer hold become views: a hundred tensors less to hand over in every call.
     Compiling begins at once; until :meth:`finish` the learner may go on with plain updates. What
     the losses read beside the batch has to be a parameter or a buffer of the learner, or never to
     change: its attributes and the optimizer's, such as ``betas``, are taken as they are now. Random
-    numbers are drawn from torch's generator in the order of the plain update.
+    numbers are drawn from torch's generator in the order of the plain update, on a CPU to the bit.
 
     Args:
         learner: An ``nn.Module`` with losses.
@@ -109,7 +109,8 @@ class CompiledUpdate:
         self._groups = groups
         self._state = self._parts.state()
         self._layouts = [Layout.of(column) for column in batch]
-        self._optimizer = optimizer
+        self._learner, self._optimizer = learner, optimizer
+        self._addresses = _addresses(learner, optimizer)
         self._all_reduce = all_reduce
         example = [*self._state, *batch]
         if all_reduce is None:
@@ -155,12 +156,11 @@ class CompiledUpdate:
                 f"The update was compiled for batches of {self._layouts}, and was given "
                 f"{layouts}. All batches must be of one kind, or --model.compile_update false."
             )
-        groups = zip(self._groups, self._optimizer.param_groups, strict=True)
-        if not all(group.is_of(settings) for group, settings in groups):
+        if _addresses(self._learner, self._optimizer) != self._addresses:
             raise UserError(
-                "Parameters or the optimizer's groups were replaced during training (by a callback "
-                "that moves or loads them?), which a compiled update would not notice. Give "
-                "--model.compile_update false."
+                "Parameters, buffers or the optimizer's groups were replaced during training (by a "
+                "callback that moves or loads them?), which a compiled update would not notice. "
+                "Give --model.compile_update false."
             )
 
     def __call__(self, batch: Batch) -> Diagnostics:
@@ -189,6 +189,14 @@ class CompiledUpdate:
             return self._parts.named(found[count:])
 
         return run
+
+
+def _addresses(learner: nn.Module, optimizer: Adam) -> list[int]:
+    """Where all lies that an update reads and changes."""
+    tensors = [*learner.parameters(), *learner.buffers()]
+    moments = [optimizer.state[group["params"][0]]["exp_avg"] for group in optimizer.param_groups]
+    groups = [id(group) for group in optimizer.param_groups]
+    return [*(tensor.data_ptr() for tensor in (*tensors, *moments)), *groups]
 
 
 class _Parts:

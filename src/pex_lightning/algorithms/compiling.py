@@ -89,7 +89,7 @@ class Compiling:
         self._compiler: Compiler | None = None
         self._update: CompiledUpdate | None = None
         self._act: PendingFunction | None = None
-        self._failure: CompilationError | None = None
+        self._failure: str | None = None
         self.compiles = self._decided()
 
     def update_for(self, batch: Batch) -> CompiledUpdate | None:
@@ -161,7 +161,7 @@ class Compiling:
             if self._actor is not None:
                 self._act = self._actor.begin(self._compiler, batch.observation[:1])
         except CompilationError as error:
-            self._failure = error
+            self._failure = str(error)
             return
         if self._update.waits:
             plain = f"the plain one goes on until update {self._plain_updates:,}"
@@ -180,7 +180,7 @@ class Compiling:
                 self._update.finish()
                 act = None if self._act is None else self._act.finish()
         except CompilationError as error:
-            self._failure = error
+            self._failure = str(error)
         finally:
             self._end_compiler()
         if not self._everywhere(self._failure is None):
@@ -191,7 +191,7 @@ class Compiling:
         # The compiled update has none.
         self._learner.zero_grad()
 
-    def _go_on_plain(self, reason: object) -> None:
+    def _go_on_plain(self, reason: str) -> None:
         """Compiling failed, before anything was changed."""
         self.compiles = False
         self.end()

@@ -77,11 +77,6 @@ class FlatGroup(NamedTuple):
         )
         return cls(settings, [names[id(parameter)] for parameter in parameters], shapes, tensors)
 
-    def is_of(self, settings: dict[str, Any]) -> bool:
-        """Whether these are the optimizer's settings, and their parameters still lie here."""
-        first, *_ = settings["params"]
-        return settings is self.settings and first.data_ptr() == self.tensors.parameters.data_ptr()
-
     def views(self) -> dict[str, Tensor]:
         """The parameters in their shapes, by name."""
         return dict(zip(self.names, _views(self.tensors.parameters, self.shapes), strict=True))

@@ -7,6 +7,7 @@ work, and loads the machine code when it is there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -66,10 +67,10 @@ class PendingFunction:
 class Compiler:
     """Compiles functions, each in a process of its own, or finds them compiled in the cache.
 
-    What is kept is machine code for this processor, number of threads and version of torch; its
-    name is a hash of them and of everything that the function does. As torch's own cache, it is
-    for folders that nobody else can write to: what lies there is executed. On a CUDA device
-    ``torch.compile`` compiles in this process, and keeps what it makes itself.
+    What is kept is machine code for this processor, number of threads, C library, compiler settings
+    and version of torch; its name is a hash of them and of all that the function does. As torch's
+    own cache, it is for folders that nobody else can write to: what lies there is executed. On a
+    CUDA device ``torch.compile`` compiles in this process, and keeps what it makes itself.
 
     Args:
         folder: The cache; None is ``$TORCHINDUCTOR_CACHE_DIR``, by default
@@ -79,7 +80,7 @@ class Compiler:
     def __init__(self, folder: Path | None = None) -> None:
         self._chosen = folder
         self._processes: list[subprocess.Popen[bytes]] = []
-        # Also where training ends in an error.
+        # Where nobody closes it, since training ended in an error.
         self._end = weakref.finalize(self, _end_all, self._processes)
 
     def begin(self, function: Function, tensors: list[Tensor]) -> PendingFunction:
@@ -178,7 +179,9 @@ def _signal(process: subprocess.Popen[bytes], name: str) -> None:
     if sys.platform == "win32":
         process.kill()
     else:
-        os.killpg(process.pid, signal.Signals[name])
+        # It may be gone by now.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.Signals[name])
 
 
 def _how_it_ended(code: int, errors: bytes) -> str:
