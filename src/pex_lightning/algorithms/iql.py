@@ -80,7 +80,8 @@ class IQL(Algorithm):
             up to rounding; Lightning's hooks between backward and step are not called then.
             ``auto`` does on a GPU, and on a CPU in runs of 100,000 updates or more where there is
             a C++ compiler; there the first 2,000 updates are plain, while another process
-            compiles. ``true`` compiles all of them, and waits for that.
+            compiles. ``true`` compiles all of them, and waits for that. Settings such as ``beta``
+            are compiled in: what a callback makes of them later has no effect.
 
     Raises:
         UserError: A value is outside of its range.
