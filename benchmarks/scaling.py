@@ -9,7 +9,6 @@ turns. Prints tables, writes ``scaling.json`` and ``scaling.png``.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -21,16 +20,11 @@ from measurements import Comparison
 from run_costs import RunCostsError, start_run
 from scaling_panels import PANELS, Point
 from scaling_picture import picture
-from speed_report import machine
+from speed_report import machine, tell, write_report
 from stopwatch import Measured, alternate, clean_up_on_sigterm
 
 UPDATES = {"batch", "width", "q"}
 NEEDS_FILES = {"processes", "collectors"}
-
-
-def tell(line: str) -> None:
-    """Progress, beside the results."""
-    sys.stderr.write(f"{line}\n")
 
 
 def prepare(folder: Path, names: list[str]) -> None:
@@ -98,19 +92,14 @@ def main() -> None:
             prepare(folder, settings.panels)
         for panel in settings.panels:
             found[panel] = measure(panel, settings, folder)
-    settings.out.mkdir(parents=True, exist_ok=True)
-    report = {
-        "machine": before,
-        "settings": {key: value for key, value in vars(settings).items() if key != "out"},
-        "seconds": time.perf_counter() - start,
-        "panels": {
-            name: {"title": PANELS[name].title, "points": [point.to_dict() for point in points]}
-            for name, points in found.items()
-        },
+    panels = {
+        name: {"title": PANELS[name].title, "points": [point.to_dict() for point in points]}
+        for name, points in found.items()
     }
-    (settings.out / "scaling.json").write_text(json.dumps(report, indent=2) + "\n")
+    report = {"panels": panels}
+    seconds = write_report(settings.out / "scaling.json", settings, before, start, report)
     picture({PANELS[name]: points for name, points in found.items()}, settings.out / "scaling.png")
-    sys.stdout.write(f"written in {report['seconds']:.0f} s: {settings.out}/scaling.json, .png\n")
+    sys.stdout.write(f"written in {seconds:.0f} s: {settings.out}/scaling.json, .png\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ is measured is in ``case_table.py``; a new case is a file in ``cases/`` and an e
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -27,17 +26,12 @@ from case_table import CASES, PARTS, PRECISIONS, Case, Group, command, groups, m
 from measurements import Comparison
 from run_costs import RunCosts, RunCostsError, measure_run_costs
 from speed_picture import picture
-from speed_report import machine, table, to_json
+from speed_report import machine, table, tell, to_json, write_report
 from stopwatch import alternate, clean_up_on_sigterm
 from targets import targets, targets_table
 
 NEEDS_FILES = {"b", "c"}
 """Parts that need the made-up dataset and what the short run leaves."""
-
-
-def tell(line: str) -> None:
-    """Progress, beside the results."""
-    sys.stderr.write(f"{line}\n")
 
 
 def prepare(folder: Path) -> RunCosts | None:
@@ -112,19 +106,11 @@ def main() -> None:
         comparisons = [measure(group, settings, folder) for group in todo]
     found = targets(comparisons, costs)
     skipped |= {k: v for c in comparisons for k, v in c.measured.skipped.items()}
-    settings.out.mkdir(parents=True, exist_ok=True)
-    report = {
-        "machine": before,
-        "settings": {key: value for key, value in vars(settings).items() if key != "out"},
-        "seconds": time.perf_counter() - start,
-        **to_json(comparisons, skipped, costs, found),
-    }
-    (settings.out / "speed.json").write_text(json.dumps(report, indent=2) + "\n")
+    report = to_json(comparisons, skipped, costs, found)
+    seconds = write_report(settings.out / "speed.json", settings, before, start, report)
     picture(comparisons, settings.out / "speed.png")
     sys.stdout.write(targets_table(found))
-    sys.stdout.write(
-        f"\nwritten in {report['seconds']:.0f} s: {settings.out}/speed.json, speed.png\n"
-    )
+    sys.stdout.write(f"\nwritten in {seconds:.0f} s: {settings.out}/speed.json, speed.png\n")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import platform
+import sys
+import time
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -111,6 +115,42 @@ def to_json(
         "run_costs": None if costs is None else asdict(costs),
         "targets": [{**asdict(target), "verdict": target.verdict} for target in targets],
     }
+
+
+def tell(line: str) -> None:
+    """Progress, beside the results."""
+    sys.stderr.write(f"{line}\n")
+
+
+def write_report(
+    path: Path,
+    settings: argparse.Namespace,
+    before: dict[str, Any],
+    start: float,
+    found: dict[str, Any],
+) -> float:
+    """Write what was found as JSON, with how and where.
+
+    Args:
+        path: The file, in the folder ``settings.out``.
+        settings: The command line's.
+        before: ``machine()`` as the run found it.
+        start: When it began, of ``time.perf_counter``.
+        found: In JSON's types.
+
+    Returns:
+        The seconds that the run took.
+    """
+    seconds = time.perf_counter() - start
+    report = {
+        "machine": before,
+        "settings": {key: value for key, value in vars(settings).items() if key != "out"},
+        "seconds": seconds,
+        **found,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    return seconds
 
 
 def machine() -> dict[str, Any]:

@@ -39,6 +39,16 @@ def example() -> Tensors:
     return [torch.zeros(3), torch.ones(3)]
 
 
+def assert_same_effect(function: Any, given: Tensors, plain: Any, expected: Tensors) -> None:
+    """Both return the same from the same random numbers, and leave the same in their tensors."""
+    torch.manual_seed(3)
+    found = function([*given])
+    torch.manual_seed(3)
+    for mine, theirs in zip(found, plain(expected), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    torch.testing.assert_close(given, expected)
+
+
 @needs_compiler
 @pytest.mark.slow
 def test_it_does_what_the_function_does(compiler: Compiler) -> None:
@@ -54,12 +64,7 @@ def test_it_does_what_the_function_does(compiler: Compiler) -> None:
     assert not again.waits
     for function in (compiled, again.finish()):
         for _ in range(2):
-            torch.manual_seed(3)
-            found = function([*given])
-            torch.manual_seed(3)
-            for mine, theirs in zip(found, noisy_step(expected), strict=True):
-                torch.testing.assert_close(mine, theirs)
-            torch.testing.assert_close(given, expected)
+            assert_same_effect(function, given, noisy_step, expected)
 
 
 def minus(tensors: Tensors) -> Tensors:
@@ -85,12 +90,7 @@ def test_in_this_process_each_does_what_its_function_does(
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(given[0], torch.zeros(3))
     for function, plain in compiled + compiled:
-        torch.manual_seed(3)
-        found = function([*given])
-        torch.manual_seed(3)
-        for mine, theirs in zip(found, plain(expected), strict=True):
-            torch.testing.assert_close(mine, theirs)
-        torch.testing.assert_close(given, expected)
+        assert_same_effect(function, given, plain, expected)
 
 
 def test_in_this_process_too_a_failure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pex_lightning.compilation.compiler import Compiler, Function, PendingFunction
 from pex_lightning.compilation.source import Layout
-from pex_lightning.policies.policy_set import ActingPolicy, Choice
+from pex_lightning.policies.policy_set import ActingPolicy, Choice, modules_of
 
 
 class CompiledActor:
@@ -66,9 +66,8 @@ class _Act(nn.Module):
     def __init__(self, policy: ActingPolicy) -> None:
         super().__init__()
         self._policy: Any = policy
-        for name, value in vars(policy).items():
-            if isinstance(value, nn.Module):
-                self.add_module(name, value)
+        for name, module in modules_of(policy).items():
+            self.add_module(name, module)
 
     def forward(self, observation: Tensor) -> list[Tensor]:
         choice = self._policy.act(observation)

@@ -39,10 +39,9 @@ def set_up_messages() -> None:
 def set_up_threads() -> None:
     """Have OpenMP's threads spin for a moment when they wait, and sleep after that.
 
-    Threads that spin for long make updates many times slower as soon as anything else, such as the
-    environments of an evaluation, wants the same cores; threads that sleep at once halve the speed
-    on a quiet machine (docs/performance.md has the measurements). Read when torch is loaded;
-    values of the user's stay.
+    Threads that spin for long are slower as soon as anything else, such as the environments of an
+    evaluation, wants the same cores (docs/performance.md has the measurements); threads that sleep
+    at once are slower on a quiet machine. Read when torch is loaded; values of the user's stay.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         for name, value in BRIEF_WAIT.items():

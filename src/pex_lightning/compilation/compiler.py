@@ -21,7 +21,7 @@ import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -30,10 +30,10 @@ from torch.fx import GraphModule
 from pex_lightning.compilation.source import FunctionSource
 from pex_lightning.compilation.worker import OPTIONS, CompileJob
 from pex_lightning.data.cache import cache_path
+from pex_lightning.errors import in_one_line
 
 Function = Callable[[list[Tensor]], list[Tensor]]
 """Takes tensors, may change some of them in place, and returns new ones."""
-
 
 _log = logging.getLogger(__name__)
 _TIDY_SECONDS = 2.0
@@ -43,25 +43,16 @@ class CompilationError(Exception):
     """Why a function could not be compiled, in a sentence without its end."""
 
 
-class PendingFunction:
-    """A function that is being compiled, or is compiled when it is first called.
+class PendingFunction(NamedTuple):
+    """A function that is being compiled.
 
-    Args:
-        finish: Waits and returns it.
+    Attributes:
+        finish: Waits and returns it; raises CompilationError if it could not be compiled.
         waits: Whether that takes time.
     """
 
-    def __init__(self, finish: Callable[[], Function], *, waits: bool) -> None:
-        self._finish = finish
-        self.waits = waits
-
-    def finish(self) -> Function:
-        """Wait for it.
-
-        Raises:
-            CompilationError: It could not be compiled.
-        """
-        return self._finish()
+    finish: Callable[[], Function]
+    waits: bool
 
 
 class Compiler:
@@ -81,7 +72,7 @@ class Compiler:
         self._chosen = folder
         self._processes: list[subprocess.Popen[bytes]] = []
         # Where nobody closes it, since training ended in an error.
-        self._end = weakref.finalize(self, _end_all, self._processes)
+        weakref.finalize(self, _end_all, self._processes)
 
     def begin(self, function: Function, tensors: list[Tensor]) -> PendingFunction:
         """Trace what ``function`` does with tensors like these, and begin to compile it.
@@ -98,7 +89,7 @@ class Compiler:
         try:
             return self._begin(graph, tensors)
         except Exception as error:
-            raise CompilationError(f"{type(error).__name__}: {_first_line(error)}") from error
+            raise CompilationError(in_one_line(error)) from error
 
     def _begin(self, graph: GraphModule, tensors: list[Tensor]) -> PendingFunction:
         source, threads = FunctionSource.of(graph, tensors), torch.get_num_threads()
@@ -193,15 +184,11 @@ def _how_it_ended(code: int, errors: bytes) -> str:
     return f"the process that compiles ended with exit code {code}{hint}"
 
 
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "")
-
-
 def _loaded(path: Path) -> Function:
     try:
         package = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
     except Exception as error:
-        raise CompilationError(f"{path} cannot be loaded ({_first_line(error)})") from error
+        raise CompilationError(f"{path} cannot be loaded ({in_one_line(error)})") from error
     # Lists of tensors are what it is called with: nothing is to be unpacked.
     return cast(Function, package.loader.boxed_run)
 
@@ -220,9 +207,7 @@ def _traced(function: Function, tensors: list[Tensor]) -> GraphModule:
         with torch.no_grad():
             return make_fx(traceable, tracing_mode="fake")(*tensors)
     except Exception as error:
-        raise CompilationError(
-            f"it cannot be traced: {type(error).__name__}: {_first_line(error)}"
-        ) from error
+        raise CompilationError(f"it cannot be traced: {in_one_line(error)}") from error
     finally:
         torch.set_autocast_cache_enabled(autocast)
 
@@ -270,7 +255,7 @@ def _compiled_here(graph: GraphModule, tensors: list[Tensor]) -> Function:
         ):
             compiled(*(tensor.clone() for tensor in tensors))
     except Exception as error:
-        raise CompilationError(f"{type(error).__name__}: {_first_line(error)}") from error
+        raise CompilationError(in_one_line(error)) from error
 
     def function(given: list[Tensor]) -> list[Tensor]:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):

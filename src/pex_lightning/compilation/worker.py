@@ -14,6 +14,7 @@ import torch
 
 from pex_lightning.compilation.source import FunctionSource
 from pex_lightning.data.locks import locked
+from pex_lightning.errors import in_one_line
 
 OPTIONS = {
     # The random numbers that the function draws when it is not compiled.
@@ -51,7 +52,7 @@ def main() -> None:
                 _compile(job)
     except Exception as error:
         traceback.print_exc()
-        sys.exit(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}")
+        sys.exit(in_one_line(error))
 
 
 def _compile(job: CompileJob) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from pex_lightning.policies.policy_set import modules_of
 
 
 class SharedActor:
@@ -28,7 +30,7 @@ class SharedActor:
 
     def __init__(self, actor: Any) -> None:
         self.replica: Any = copy.deepcopy(actor)
-        for module in _modules(self.replica):
+        for module in modules_of(self.replica).values():
             module.to("cpu").requires_grad_(False)
         self._vectors: list[tuple[Tensor, list[Tensor]]] = []
         sources, copies = list(_tensors(actor)), list(_tensors(self.replica))
@@ -53,12 +55,8 @@ class SharedActor:
                 vector.copy_(torch.cat(flat))
 
 
-def _modules(actor: Any) -> list[nn.Module]:
-    return [value for value in vars(actor).values() if isinstance(value, nn.Module)]
-
-
 def _tensors(actor: Any) -> Iterator[Tensor]:
     """Parameters and buffers, in an order that a copy of the actor shares."""
-    for module in _modules(actor):
+    for module in modules_of(actor).values():
         yield from module.parameters()
         yield from module.buffers()

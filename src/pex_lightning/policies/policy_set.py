@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -159,6 +159,11 @@ class SinglePolicy:
 
 
 ActingPolicy = CompositePolicy | SinglePolicy
+
+
+def modules_of(policy: Any) -> dict[str, nn.Module]:
+    """The modules that a policy acts with, by the names of its attributes."""
+    return {name: value for name, value in vars(policy).items() if isinstance(value, nn.Module)}
 
 
 def _take(candidates: Tensor, index: Tensor) -> Tensor:
