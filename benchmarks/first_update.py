@@ -10,7 +10,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from pex_lightning.algorithms.compiling import PLAIN_UPDATES
+from pex_lightning.updates.executor import PLAIN_UPDATES
 
 
 class FirstUpdate(Callback):

@@ -16,7 +16,7 @@ def write(folder: Path, rows: int = ROWS) -> None:
     """Write noise with a goal reached in 1 of 100 rows, in episodes that a time limit ends."""
     import numpy as np  # noqa: PLC0415
 
-    from pex_lightning.data.arrays import write_d4rl  # noqa: PLC0415
+    from pex_lightning.datasets.arrays import write_d4rl  # noqa: PLC0415
 
     rng = np.random.default_rng(0)
     reached = rng.random(rows) < 0.01

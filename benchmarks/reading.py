@@ -57,8 +57,8 @@ def measure(path: Path, warm_up: Path) -> dict[str, float]:
 
 
 def _sample_from(path: Path) -> None:
-    from pex_lightning.data.d4rl import read_d4rl  # noqa: PLC0415
-    from pex_lightning.data.replay import dataset_buffer, sample_rows  # noqa: PLC0415
+    from pex_lightning.datasets.d4rl_reader import read_d4rl  # noqa: PLC0415
+    from pex_lightning.replay.mix import dataset_buffer, sample_rows  # noqa: PLC0415
 
     buffer = dataset_buffer(read_d4rl(path).transitions)
     sample_rows(buffer, BATCH, seed=0)

@@ -4,7 +4,7 @@
     python recipes/ant_walker.py evaluate --maze umaze --episodes 100 --seed 1000
 
 `learn` clones the behaviour in a file of an ant that follows headings in the open, and writes
-`src/pex_lightning/data/recording/ant_walker.safetensors`, or --out. The file has D4RL's layout:
+`src/pex_lightning/recording/ant_walker.safetensors`, or --out. The file has D4RL's layout:
 
     observations       [N, 29]  the ant of `pex_lightning.envs.antmaze` without x and y (27, world
                                 frame), then the heading to walk in, a unit vector (2)
@@ -43,9 +43,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pex_lightning.data.recording.antmaze import AntMazeRecorder
-from pex_lightning.data.recording.recipes import RECIPES, AntMazeRecipe
-from pex_lightning.data.recording.walker import WALKER_FILE, Walker
+from pex_lightning.recording.antmaze import AntMazeRecorder
+from pex_lightning.recording.recipes import RECIPES, AntMazeRecipe
+from pex_lightning.recording.walker import WALKER_FILE, Walker
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -167,7 +167,7 @@ def evaluate(maze: str, episodes: int, seed: int, walker: Path, workers: int) ->
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Inputs `[N, 29]` and targets `[N, 8]`, float32."""
-    from pex_lightning.data.hdf5 import find_column, open_hdf5  # noqa: PLC0415
+    from pex_lightning.datasets.hdf5 import find_column, open_hdf5  # noqa: PLC0415
 
     arrays = []
     with open_hdf5(path) as file:

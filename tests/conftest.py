@@ -19,7 +19,7 @@ from pex_lightning.algorithms import ALGORITHMS, IQL, PEX, Algorithm
 from pex_lightning.data.description import DataDescription
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.online import OnlineData
-from pex_lightning.data.rewards import RewardTransform
+from pex_lightning.datasets.rewards import RewardTransform
 from pex_lightning.envs.make import EnvSpec
 from pex_lightning.handover import read_checkpoint
 

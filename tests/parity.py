@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pex_lightning.algorithms import IQL, PEX
-from pex_lightning.algorithms.batch import Batch
 from pex_lightning.data.description import DataDescription
-from pex_lightning.data.rewards import RewardTransform
+from pex_lightning.datasets.rewards import RewardTransform
 from pex_lightning.envs.make import EnvSpec
 from pex_lightning.losses.iql import policy_loss
 from pex_lightning.nn.critic import Critic
 from pex_lightning.nn.gaussian import GaussianPolicy
 from pex_lightning.nn.mlp import MLP, EnsembleMLP
 from pex_lightning.policies.choice import boltzmann_probs
+from pex_lightning.updates.batch import Batch
 
 RELATIVE = 1e-5
 PARAMETERS = 2e-6

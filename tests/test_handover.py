@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pex_lightning.algorithms import load_algorithm
-from pex_lightning.data.rewards import RewardTransform
+from pex_lightning.datasets.rewards import RewardTransform
 from pex_lightning.errors import UserError
 from pex_lightning.handover import check_hand_over, check_resume, read_checkpoint
 

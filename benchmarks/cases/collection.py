@@ -7,8 +7,8 @@ from made_up import ENVIRONMENT
 
 from cases.ours_pex import fresh_pex
 from cases.setting import Work, flat
-from pex_lightning.data.collection import LocalCollection
-from pex_lightning.evaluation.env_group import EnvFactory
+from pex_lightning.collection.local import LocalCollection
+from pex_lightning.envs.factory import EnvFactory
 
 FRAMES = 5
 """As many as ``fit`` collects for a chunk of updates."""

@@ -19,10 +19,10 @@ from cases.setting import (
 )
 from cases.updates import compiled, plain
 from pex_lightning.algorithms import IQL
-from pex_lightning.algorithms.batch import Batch
 from pex_lightning.data.description import DataDescription
-from pex_lightning.data.rewards import RewardTransform
+from pex_lightning.datasets.rewards import RewardTransform
 from pex_lightning.envs.make import EnvSpec
+from pex_lightning.updates.batch import Batch
 
 
 def new_iql() -> IQL:

@@ -10,7 +10,7 @@ from cases.setting import HIDDEN, Work
 from cases.updates import compiled, plain
 from pex_lightning.algorithms import PEX
 from pex_lightning.data.description import DataDescription
-from pex_lightning.data.rewards import RewardTransform
+from pex_lightning.datasets.rewards import RewardTransform
 from pex_lightning.envs.make import env_spec
 
 

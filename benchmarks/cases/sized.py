@@ -9,12 +9,12 @@ from made_up import ENVIRONMENT, EPISODE_ROWS
 from cases.setting import ACTION_DIM, BATCH, OBS_DIM, Work, flat
 from cases.updates import compiled, plain
 from pex_lightning.algorithms import IQL
-from pex_lightning.algorithms.batch import Batch
-from pex_lightning.data.arrays import Arrays
 from pex_lightning.data.description import DataDescription
-from pex_lightning.data.replay import dataset_buffer, sample_chunk
-from pex_lightning.data.rewards import RewardTransform
+from pex_lightning.datasets.arrays import Arrays
+from pex_lightning.datasets.rewards import RewardTransform
 from pex_lightning.envs.make import EnvSpec, env_spec
+from pex_lightning.replay.mix import dataset_buffer, sample_chunk
+from pex_lightning.updates.batch import Batch
 
 BATCHES = 8
 CHUNK = 20

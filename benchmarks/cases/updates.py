@@ -7,9 +7,9 @@ from itertools import cycle
 
 from cases.setting import Floats, Work, autocast, flat
 from pex_lightning.algorithms import Algorithm
-from pex_lightning.algorithms.batch import Batch
-from pex_lightning.algorithms.compiled import CompiledUpdate
-from pex_lightning.compilation.compiler import Compiler
+from pex_lightning.updates.batch import Batch
+from pex_lightning.updates.compilation.compiler import Compiler
+from pex_lightning.updates.compiled import CompiledUpdate
 
 
 def plain(algorithm: Algorithm, batches: Iterable[Batch], precision: str) -> Work:

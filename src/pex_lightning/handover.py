@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import UserError
-from pex_lightning.serialization import load_safely
+from pex_lightning.files.torch_files import load_safely
 from pex_lightning.version import __version__
 
 CHECKPOINT_KEY = "pex_lightning"

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pex_lightning.algorithms import ALGORITHMS, load_algorithm
-from pex_lightning.algorithms.batch import batches
-from pex_lightning.data.d4rl import read_d4rl
+from pex_lightning.datasets.d4rl_reader import read_d4rl
 from pex_lightning.errors import UserError
 from pex_lightning.handover import read_checkpoint
+from pex_lightning.updates.batch import batches
 
 pytestmark = pytest.mark.parametrize("name", list(ALGORITHMS))
 

@@ -7,8 +7,8 @@ import torch
 from pytorch_lightning import Callback, Trainer
 
 from pex_lightning.algorithms import ALGORITHMS, load_algorithm
-from pex_lightning.algorithms.batch import batches
 from pex_lightning.handover import read_checkpoint
+from pex_lightning.updates.batch import batches
 
 pytestmark = [
     pytest.mark.gpu,

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import torch
 
-from pex_lightning.algorithms.batch import Batch, batches
 from pex_lightning.errors import UserError
 from pex_lightning.handover import read_checkpoint
+from pex_lightning.updates.batch import Batch, batches
 
 
 def mlp(weights: list[tuple[torch.Tensor, torch.Tensor]], x: torch.Tensor) -> torch.Tensor:

@@ -5,11 +5,11 @@ import torch
 from pytorch_lightning import Callback
 
 from pex_lightning.algorithms import PEX, load_algorithm
-from pex_lightning.algorithms.batch import batches
 from pex_lightning.callbacks.checkpoint import RunCheckpoint
 from pex_lightning.callbacks.evaluation import Evaluation
 from pex_lightning.errors import UserError
 from pex_lightning.handover import read_checkpoint
+from pex_lightning.updates.batch import batches
 
 
 def attached(toy: Any, **settings: Any) -> PEX:

@@ -10,8 +10,8 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from pex_lightning.algorithms import compiling
-from pex_lightning.algorithms.compiled import CompiledUpdate
-from pex_lightning.compilation.compiler import CompilationError
+from pex_lightning.updates.compilation.compiler import CompilationError
+from pex_lightning.updates.compiled import CompiledUpdate
 
 if "DDP_PLAIN_UPDATES" in os.environ:
     compiling.WORTH_COMPILING = compiling.PLAIN_UPDATES = int(os.environ["DDP_PLAIN_UPDATES"])

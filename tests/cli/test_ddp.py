@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pex_lightning.compilation.compiler import has_compiler
 from pex_lightning.handover import read_checkpoint
+from pex_lightning.updates.compilation.compiler import has_compiler
 
 TWO_PROCESSES = ("--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu")
 

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from pex_lightning.data.arrays import write_d4rl
+from pex_lightning.datasets.arrays import write_d4rl
 from pex_lightning.envs.make import make_env
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pex_lightning.cli.parser import parse_fit
+from pex_lightning.d4rl.tasks import TASKS
 from pex_lightning.data.online import OnlineData
-from pex_lightning.data.tasks import TASKS
 from pex_lightning.envs.make import env_spec
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,13 +11,10 @@ from typing import Any
 import h5py
 import pytest
 
-from pex_lightning.data.d4rl import read_d4rl
-from pex_lightning.data.dataset import Origin
+from pex_lightning.d4rl.tasks import find_task
 from pex_lightning.data.description import DataDescription
-from pex_lightning.data.generate import make_dataset
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.online import OnlineData
-from pex_lightning.data.rewards import RewardTransform
 from pex_lightning.data.sources import (
     D4RLSource,
     FileSource,
@@ -26,9 +23,12 @@ from pex_lightning.data.sources import (
     choose_source,
     resolve,
 )
-from pex_lightning.data.tasks import find_task
+from pex_lightning.datasets.d4rl_reader import read_d4rl
+from pex_lightning.datasets.dataset import Origin
+from pex_lightning.datasets.rewards import RewardTransform
 from pex_lightning.envs.make import EnvSpec
 from pex_lightning.errors import UserError
+from pex_lightning.recording.make import make_dataset
 
 
 def description(origin: Origin, dataset: str, env: str, **kwargs: Any) -> DataDescription:
@@ -123,7 +123,7 @@ def test_processes_that_start_together_record_once(
         time.sleep(0.3)
         make_dataset(name, path, rows=settings["rows"])
 
-    monkeypatch.setattr("pex_lightning.data.generate.make_dataset", slow)
+    monkeypatch.setattr("pex_lightning.recording.make.make_dataset", slow)
     both = [threading.Thread(target=OfflineData(**made).prepare_data) for _ in range(2)]
     for one in both:
         one.start()

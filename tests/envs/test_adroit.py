@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
+from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.envs import make_env
-from pex_lightning.evaluation.scores import score_reference
 
 SHARED = Path(os.environ.get("PEX_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
 DEMONSTRATIONS = SHARED / "data" / "door-human.hdf5"

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.errors import UserError
-from pex_lightning.evaluation.scores import ScoreReference, score_reference
+from pex_lightning.evaluation.scores import ScoreReference
 
 
 def test_reference_returns_score_0_and_100() -> None:

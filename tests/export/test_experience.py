@@ -16,10 +16,10 @@ import torch
 
 from pex_lightning.callbacks.checkpoint import RunCheckpoint
 from pex_lightning.callbacks.evaluation import Evaluation
-from pex_lightning.data.d4rl import read_d4rl
 from pex_lightning.data.description import DataDescription
-from pex_lightning.data.minari.reader import minari_environment, read_minari
-from pex_lightning.data.rewards import RewardTransform
+from pex_lightning.datasets.d4rl_reader import read_d4rl
+from pex_lightning.datasets.minari.reader import minari_environment, read_minari
+from pex_lightning.datasets.rewards import RewardTransform
 from pex_lightning.envs.make import env_spec, make_env
 from pex_lightning.errors import UserError
 from pex_lightning.export.experience import Experience, export_d4rl, read_experience

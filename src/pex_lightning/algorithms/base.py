@@ -11,22 +11,22 @@ from pytorch_lightning import LightningModule
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
-from pex_lightning.algorithms.batch import Batch, batches
-from pex_lightning.algorithms.compiled import (
-    ClipAlgorithm,
-    Clipping,
-    CompileChoice,
-    CompiledUpdate,
-    Losses,
-)
-from pex_lightning.algorithms.compiled_actor import CompiledActor
-from pex_lightning.algorithms.compiling import Compiling, scales_gradients
 from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import UserError
 from pex_lightning.handover import CHECKPOINT_KEY, CheckpointHeader
 from pex_lightning.nn.critic import Critic
 from pex_lightning.policies.policy_set import ActingPolicy
 from pex_lightning.seeding import derive_seed, global_seed
+from pex_lightning.updates.batch import Batch, batches
+from pex_lightning.updates.compiled import (
+    ClipAlgorithm,
+    Clipping,
+    CompileChoice,
+    CompiledUpdate,
+    Losses,
+)
+from pex_lightning.updates.compiled_policy import CompiledActor
+from pex_lightning.updates.executor import Compiling, scales_gradients
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 

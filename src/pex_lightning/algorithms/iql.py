@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pex_lightning.algorithms.base import Algorithm
-from pex_lightning.algorithms.batch import Batch
 from pex_lightning.algorithms.checks import check_range
-from pex_lightning.algorithms.compiled import ClipAlgorithm, CompileChoice
 from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import UserError
 from pex_lightning.losses.iql import (
@@ -27,6 +25,8 @@ from pex_lightning.losses.iql import (
 from pex_lightning.nn.critic import Critic
 from pex_lightning.nn.gaussian import GaussianPolicy
 from pex_lightning.policies.policy_set import ActingPolicy, SinglePolicy
+from pex_lightning.updates.batch import Batch
+from pex_lightning.updates.compiled import ClipAlgorithm, CompileChoice
 
 
 @dataclass(frozen=True)

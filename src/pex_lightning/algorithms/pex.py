@@ -9,15 +9,15 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from pex_lightning.algorithms.batch import Batch
 from pex_lightning.algorithms.checks import check_range
-from pex_lightning.algorithms.compiled import ClipAlgorithm, CompileChoice
 from pex_lightning.algorithms.iql import IQL
 from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import UserError
 from pex_lightning.handover import Checkpoint, check_hand_over
 from pex_lightning.nn.gaussian import GaussianPolicy
 from pex_lightning.policies.policy_set import CompositePolicy, PolicySet
+from pex_lightning.updates.batch import Batch
+from pex_lightning.updates.compiled import ClipAlgorithm, CompileChoice
 
 _log = logging.getLogger(__name__)
 

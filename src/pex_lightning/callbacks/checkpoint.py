@@ -12,9 +12,9 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from pex_lightning.callbacks.evaluation import Evaluation
-from pex_lightning.data.replay_store import remove_unlisted
 from pex_lightning.errors import UserError
-from pex_lightning.serialization import load_safely
+from pex_lightning.files.torch_files import load_safely
+from pex_lightning.replay.store import remove_unlisted
 
 _log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from pex_lightning.algorithms.base import Algorithm
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
+from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.data.description import DataDescription
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
-from pex_lightning.evaluation.scores import score_reference
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from types import FrameType
 
 from tqdm import tqdm
 
-from pex_lightning.data.cache import cache_path
+from pex_lightning.files.cache import cache_path
 
 BRIEF_WAIT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 """The environment in which OpenMP's threads spin for a moment when they wait, then sleep."""

@@ -11,10 +11,10 @@ from jsonargparse.typing import NonNegativeInt
 
 from pex_lightning.algorithms import load_algorithm
 from pex_lightning.cli.arguments import command_parser, parse
+from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.envs.make import EnvSpec, env_spec
 from pex_lightning.errors import UserError
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
-from pex_lightning.evaluation.scores import score_reference
 from pex_lightning.handover import Checkpoint, read_checkpoint
 from pex_lightning.seeding import derive_seed
 

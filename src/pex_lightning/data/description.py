@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from pex_lightning.data.dataset import Origin
-from pex_lightning.data.rewards import RewardTransform
-from pex_lightning.data.tasks import TASKS
+from pex_lightning.d4rl.tasks import TASKS
+from pex_lightning.datasets.dataset import Origin
+from pex_lightning.datasets.rewards import RewardTransform
 from pex_lightning.envs.make import EnvSpec
 
 

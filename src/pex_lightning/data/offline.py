@@ -10,14 +10,14 @@ from pytorch_lightning import LightningDataModule, Trainer
 from tensordict import TensorDictBase
 from torchrl.data import ReplayBuffer
 
-from pex_lightning.data.dataset import DatasetInfo
 from pex_lightning.data.description import DataDescription
 from pex_lightning.data.loader import ChunkLoader
-from pex_lightning.data.replay import dataset_buffer, sample_chunk
-from pex_lightning.data.rewards import RewardTransformName, make_reward_transform
 from pex_lightning.data.sources import DataSource, SourceName, choose_source
+from pex_lightning.datasets.dataset import DatasetInfo
+from pex_lightning.datasets.rewards import RewardTransformName, make_reward_transform
 from pex_lightning.envs.make import EnvSpec, env_spec
 from pex_lightning.errors import UserError
+from pex_lightning.replay.mix import dataset_buffer, sample_chunk
 from pex_lightning.seeding import derive_seed, global_seed
 
 _log = logging.getLogger(__name__)

@@ -12,16 +12,16 @@ from pytorch_lightning import Trainer
 from tensordict import TensorDictBase
 from torchrl.data import ReplayBuffer
 
-from pex_lightning.data.collection import Collection, EnvFrames, LocalCollection
-from pex_lightning.data.collector_pool import CollectorPool
+from pex_lightning.collection.local import Collection, EnvFrames, LocalCollection
+from pex_lightning.collection.pool import CollectorPool
+from pex_lightning.collection.statistics import OnlineStatistics
 from pex_lightning.data.loader import ChunkLoader
 from pex_lightning.data.offline import OfflineData, check_positive
-from pex_lightning.data.online_statistics import OnlineStatistics
-from pex_lightning.data.replay import online_buffer, sample_chunk
-from pex_lightning.data.replay_store import Segment, read_segments, write_segment
 from pex_lightning.data.schedule import chunk_updates
+from pex_lightning.envs.factory import EnvFactory
 from pex_lightning.errors import UserError
-from pex_lightning.evaluation.env_group import EnvFactory
+from pex_lightning.replay.mix import online_buffer, sample_chunk
+from pex_lightning.replay.store import Segment, read_segments, write_segment
 from pex_lightning.seeding import derive_seed, global_seed
 
 _log = logging.getLogger(__name__)

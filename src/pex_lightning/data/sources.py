@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pex_lightning.data.d4rl import read_d4rl, recorded_environment
-from pex_lightning.data.dataset import Dataset
-from pex_lightning.data.fetch import fetch_task, find_fetched
-from pex_lightning.data.generate import MADE_NOTE, RECIPES, cached_dataset, cached_path
-from pex_lightning.data.minari.reader import (
+from pex_lightning.d4rl.fetch import fetch_task, find_fetched
+from pex_lightning.d4rl.tasks import TASKS, D4RLTask, find_task
+from pex_lightning.datasets.d4rl_reader import read_d4rl, recorded_environment
+from pex_lightning.datasets.dataset import Dataset
+from pex_lightning.datasets.minari.reader import (
     ensure_minari,
     minari_environment,
     minari_notes,
     read_minari,
 )
-from pex_lightning.data.tasks import TASKS, D4RLTask, find_task
 from pex_lightning.envs.make import EnvSpec
 from pex_lightning.errors import UserError
+from pex_lightning.recording.make import MADE_NOTE, RECIPES, cached_dataset, cached_path
 
 SourceName = Literal["file", "make", "d4rl", "minari"]
 
@@ -238,7 +238,7 @@ def choose_source(
         cached_path(dataset, rows=rows, seed=seed)
         return MadeSource(dataset, rows, seed, cache_dir)
     if source == "d4rl":
-        return D4RLSource(find_task(dataset), mirrors, cache_dir)
+        return D4RLSource(find_task(dataset, RECIPES), mirrors, cache_dir)
     return MinariSource(dataset.removeprefix(MINARI_PREFIX))
 
 

@@ -15,8 +15,9 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+from pex_lightning.envs.factory import EnvFactory
 from pex_lightning.errors import UserError
-from pex_lightning.evaluation.env_group import EnvFactory, EnvGroup, Frame, Orders, Sizes
+from pex_lightning.evaluation.env_group import EnvGroup, Frame, Orders, Sizes
 from pex_lightning.processes import (
     WorkerProcess,
     kill_workers,

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from pex_lightning.envs.factory import EnvFactory
 from pex_lightning.errors import UserError
-from pex_lightning.evaluation.env_group import Command, EnvFactory, Orders
+from pex_lightning.evaluation.env_group import Command, Orders
 from pex_lightning.evaluation.env_pool import EnvPool
 from pex_lightning.evaluation.scores import ScoreReference
 

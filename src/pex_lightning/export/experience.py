@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 
-from pex_lightning.data.arrays import write_d4rl
-from pex_lightning.data.replay_store import Segment, read_segments
-from pex_lightning.data.rewards import RewardTransform
+from pex_lightning.datasets.arrays import write_d4rl
+from pex_lightning.datasets.rewards import RewardTransform
 from pex_lightning.errors import UserError
+from pex_lightning.files.torch_files import load_safely
 from pex_lightning.handover import CheckpointHeader, read_checkpoint
-from pex_lightning.serialization import load_safely
+from pex_lightning.replay.store import Segment, read_segments
 from pex_lightning.version import __version__
 
 _STATE = "OnlineData"

@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from pex_lightning.data.minari.store import PIP, dataset_folder, datasets_root
+from pex_lightning.datasets.minari.store import PIP, dataset_folder, datasets_root
 from pex_lightning.envs.make import make_env
 from pex_lightning.envs.standard import StandardEnv
 from pex_lightning.errors import UserError

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pex_lightning.data.d4rl import read_d4rl
-from pex_lightning.data.minari.reader import read_minari
+from pex_lightning.datasets.d4rl_reader import read_d4rl
+from pex_lightning.datasets.minari.reader import read_minari
 from pex_lightning.handover import read_checkpoint
 
 

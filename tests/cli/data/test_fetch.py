@@ -10,7 +10,7 @@ import pytest
 
 from pex_lightning.cli.data import fetch as command_module
 from pex_lightning.cli.data.fetch import run
-from pex_lightning.data.tasks import D4RLTask
+from pex_lightning.d4rl.tasks import D4RLTask
 from pex_lightning.errors import UserError
 from pex_lightning.evaluation.scores import ScoreReference
 
@@ -34,7 +34,7 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> dict[str, D4RLTask]:
         for name in names
     }
 
-    def find_task(name: str) -> D4RLTask:
+    def find_task(name: str, recipes: object = ()) -> D4RLTask:
         if name not in known:
             raise UserError(f"there is no task {name!r}")
         return known[name]

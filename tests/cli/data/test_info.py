@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from pex_lightning.data.d4rl import read_d4rl
-from pex_lightning.data.generate import make_dataset
+from pex_lightning.datasets.d4rl_reader import read_d4rl
+from pex_lightning.recording.make import make_dataset
 
 Run = Callable[..., Any]
 ENV = "pex_lightning/PointMaze-Medium-v0"

@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from pex_lightning.cli.data.list import run
-from pex_lightning.data.recording.recipes import RECIPES
-from pex_lightning.data.tasks import TASKS
+from pex_lightning.d4rl.tasks import TASKS
 from pex_lightning.errors import UserError
+from pex_lightning.recording.recipes import RECIPES
 
 
 def test_every_task_is_a_line_of_a_readable_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,8 @@ import h5py
 import pytest
 
 from pex_lightning.cli.data.make import run
-from pex_lightning.data.generate import cached_path
 from pex_lightning.errors import UserError
+from pex_lightning.recording.make import cached_path
 
 POINT = ["pointmaze-medium", "--rows", "500"]
 

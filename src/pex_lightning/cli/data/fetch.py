@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 from pex_lightning.cli.arguments import command_parser, parse
-from pex_lightning.data.fetch import DEFAULT_MIRRORS, fetch_task
-from pex_lightning.data.tasks import find_task
+from pex_lightning.d4rl.fetch import DEFAULT_MIRRORS, fetch_task
+from pex_lightning.d4rl.tasks import find_task
+from pex_lightning.recording.recipes import RECIPES
 
 
 def run(argv: list[str]) -> int:
@@ -43,7 +44,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--force", action="store_true", help="Download again what is here already.")
     settings = parse(parser, argv)
     # A misspelt name is found before the first download.
-    for task in [find_task(name) for name in settings.tasks]:
+    for task in [find_task(name, RECIPES) for name in settings.tasks]:
         path = fetch_task(
             task, mirrors=settings.mirror, cache_dir=settings.cache_dir, force=settings.force
         )

@@ -12,12 +12,12 @@ from pex_lightning.cli.console import set_up_messages
 from pex_lightning.errors import UserError
 
 if TYPE_CHECKING:
-    from pex_lightning.data.dataset import Dataset
-    from pex_lightning.data.inspection.maze_plan import MazePlan
-    from pex_lightning.data.inspection.picture import Visits
-    from pex_lightning.data.inspection.summary import Summary
     from pex_lightning.data.sources import DataSource
+    from pex_lightning.datasets.dataset import Dataset
     from pex_lightning.envs.make import EnvSpec
+    from pex_lightning.inspection.maze_plan import MazePlan
+    from pex_lightning.inspection.picture import Visits
+    from pex_lightning.inspection.summary import Summary
 
 _OURS = "pex_lightning/"
 
@@ -66,7 +66,7 @@ def run(argv: list[str]) -> int:
         visits = _visits(opened, summary)
         in_walls = opened.plan.share_in_walls(visits.xy)
         if settings.picture is not None:
-            from pex_lightning.data.inspection.picture import draw_visits  # noqa: PLC0415
+            from pex_lightning.inspection.picture import draw_visits  # noqa: PLC0415
 
             draw_visits(Path(settings.picture).expanduser(), visits, opened.plan)
     told = Told(
@@ -158,7 +158,7 @@ def _check_is_here(source: DataSource, reference: str) -> None:
     from pex_lightning.data.sources import MinariSource  # noqa: PLC0415
 
     if isinstance(source, MinariSource):
-        from pex_lightning.data.minari.store import is_local  # noqa: PLC0415
+        from pex_lightning.datasets.minari.store import is_local  # noqa: PLC0415
 
         if not is_local(source.dataset_id):
             raise UserError(
@@ -187,7 +187,7 @@ def _environment(settings: Any, source: DataSource) -> tuple[EnvSpec | None, tup
 
 def _plan(settings: Any, spec: EnvSpec | None) -> MazePlan | None:
     """The environment's maze; an error if a picture is wanted and there is none."""
-    from pex_lightning.data.inspection.maze_plan import maze_plan  # noqa: PLC0415
+    from pex_lightning.inspection.maze_plan import maze_plan  # noqa: PLC0415
 
     plan = None if spec is None else maze_plan(spec.id, spec.kwargs)
     if plan is not None or settings.picture is None:
@@ -204,10 +204,10 @@ def _plan(settings: Any, spec: EnvSpec | None) -> MazePlan | None:
 
 
 def _summarise(opened: _Opened) -> Summary:
-    from pex_lightning.data.d4rl import read_d4rl  # noqa: PLC0415
-    from pex_lightning.data.inspection.ranges import ActionSpace  # noqa: PLC0415
-    from pex_lightning.data.inspection.summary import summarise_dataset, summarise_file  # noqa: PLC0415
     from pex_lightning.data.sources import FileSource  # noqa: PLC0415
+    from pex_lightning.datasets.d4rl_reader import read_d4rl  # noqa: PLC0415
+    from pex_lightning.inspection.ranges import ActionSpace  # noqa: PLC0415
+    from pex_lightning.inspection.summary import summarise_dataset, summarise_file  # noqa: PLC0415
 
     spec, path = opened.spec, opened.path
     space = None if spec is None else ActionSpace(spec.id, spec.action_low, spec.action_high)
@@ -224,8 +224,8 @@ def _summarise(opened: _Opened) -> Summary:
 
 
 def _visits(opened: _Opened, summary: Summary) -> Visits:
-    from pex_lightning.data.inspection.picture import visits_of  # noqa: PLC0415
-    from pex_lightning.data.inspection.raw import columns_of, open_columns  # noqa: PLC0415
+    from pex_lightning.inspection.picture import visits_of  # noqa: PLC0415
+    from pex_lightning.inspection.raw import columns_of, open_columns  # noqa: PLC0415
 
     name = opened.name if summary.info is None else summary.info.name
     fingerprint = "" if summary.info is None else summary.info.fingerprint

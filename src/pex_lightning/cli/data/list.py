@@ -11,9 +11,9 @@ from itertools import groupby
 from typing import Any
 
 from pex_lightning.cli.arguments import command_parser, parse
-from pex_lightning.data.recording.recipes import RECIPES
-from pex_lightning.data.tasks import TASKS, D4RLTask
+from pex_lightning.d4rl.tasks import TASKS, D4RLTask
 from pex_lightning.errors import UserError
+from pex_lightning.recording.recipes import RECIPES
 
 _WIDTH = 100
 

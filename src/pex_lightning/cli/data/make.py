@@ -12,9 +12,9 @@ import numpy as np
 
 from pex_lightning.cli.arguments import command_parser, parse
 from pex_lightning.cli.console import sigterm_as_exit
-from pex_lightning.data.cache import cache_folder
-from pex_lightning.data.generate import MADE_NOTE, RECIPES, cached_path, make_dataset
 from pex_lightning.errors import UserError
+from pex_lightning.files.cache import cache_folder
+from pex_lightning.recording.make import MADE_NOTE, RECIPES, cached_path, make_dataset
 
 
 def run(argv: list[str]) -> int:

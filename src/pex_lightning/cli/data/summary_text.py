@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pex_lightning.data.inspection.ranges import ActionUse, Numbers
-from pex_lightning.data.inspection.summary import SHARES, Summary
+from pex_lightning.inspection.ranges import ActionUse, Numbers
+from pex_lightning.inspection.summary import SHARES, Summary
 
 WIDTH = 100
 _LABEL = 14

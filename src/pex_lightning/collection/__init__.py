@@ -1,0 +1,1 @@
+"""Frames of a policy in an environment, from this process or from others."""

@@ -1,0 +1,122 @@
+"""A policy in an environment: frames from TorchRL's collector, with who acted in each."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.collectors import Collector
+
+from pex_lightning.collection.environment import CollectorEnv
+from pex_lightning.envs.factory import EnvFactory
+from pex_lightning.policies.policy_set import Choice
+
+
+class Actor(Protocol):
+    """A policy that can collect."""
+
+    def act(self, observation: Tensor) -> Choice:
+        """Choose actions for observations ``[B, obs_dim]``."""
+
+
+class EnvFrames(NamedTuple):
+    """Consecutive frames ``[F]`` of one environment, in TED layout, rewards as they were."""
+
+    environment: int
+    frames: TensorDictBase
+
+
+class Collection(Protocol):
+    """Where frames come from; whether other processes are behind it does not show."""
+
+    def request(self, count: int) -> int:
+        """Begin to collect for the next call of ``collect``, with the weights of this moment.
+
+        Returns:
+            The number of frames that are now under way, for which that call has to ask; 0 if
+            nothing is collected ahead.
+        """
+
+    def collect(self, count: int) -> list[EnvFrames]:
+        """``count`` frames in all, in an order that depends on nothing but the calls so far."""
+
+    def close(self) -> None:
+        """Close the environments; a second call does nothing."""
+
+
+class ActorModule(TensorDictModuleBase):  # type: ignore[misc]
+    """Lets TorchRL's collector run an actor: writes the action and who proposed it."""
+
+    in_keys = ["observation"]  # noqa: RUF012
+    out_keys = ["action", "policy_index", "choice_probs"]  # noqa: RUF012
+
+    def __init__(self, actor: Actor, device: torch.device) -> None:
+        super().__init__()
+        self._actor = actor
+        self._device = device
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Act on a single state, ``observation`` ``[obs_dim]``."""
+        observation = tensordict.get("observation").to(self._device)
+        with torch.inference_mode():
+            choice = self._actor.act(observation.unsqueeze(0))
+        tensordict.set("action", choice.action[0].to("cpu"))
+        tensordict.set("policy_index", choice.policy_index[0].to("cpu"))
+        tensordict.set("choice_probs", choice.choice_probs[0].to("cpu"))
+        return tensordict
+
+
+class LocalCollection:
+    """One environment, stepped in this process while the learner waits.
+
+    The actor's parameters are read in place, so that an update is in effect at the next frame.
+    The environment starts with a fresh episode.
+
+    Args:
+        actor: Chooses the actions; it draws from torch's global generator.
+        factory: Makes the environment.
+        seed: Seed of the environment.
+        device: Where the actor's parameters are.
+    """
+
+    def __init__(
+        self, actor: Actor, factory: EnvFactory, *, seed: int, device: torch.device
+    ) -> None:
+        env = CollectorEnv(factory())
+        env.set_seed(seed % 2**31)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            self._collector = Collector(
+                env,
+                ActorModule(actor, device),
+                frames_per_batch=1,
+                total_frames=-1,
+                track_traj_ids=False,
+                trust_policy=True,
+                auto_register_policy_transforms=False,
+                # Each batch is stacked into new tensors, which then need no second copy.
+                use_buffers=False,
+                return_same_td=True,
+                no_cuda_sync=True,
+            )
+        self._batches: Iterator[TensorDictBase] = iter(self._collector)
+
+    def request(self, count: int) -> int:
+        """Nothing is collected ahead."""
+        del count
+        return 0
+
+    def collect(self, count: int) -> list[EnvFrames]:
+        """Step the environment ``count`` times."""
+        # Read anew for every batch, so that one holds as many frames as are due.
+        self._collector.frames_per_batch = count
+        return [EnvFrames(0, next(self._batches))]
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._collector.shutdown()

@@ -1,0 +1,143 @@
+"""Collection in other processes, which step their environments while the learner updates."""
+
+from __future__ import annotations
+
+import os
+import weakref
+
+from pex_lightning.collection.local import Actor, EnvFrames
+from pex_lightning.collection.shared_policy import SharedActor
+from pex_lightning.collection.worker import CollectorJob, Columns, Failure, frames_of, serve
+from pex_lightning.envs.factory import EnvFactory
+from pex_lightning.errors import UserError
+from pex_lightning.processes import WorkerProcess, kill_workers, stop_workers
+from pex_lightning.seeding import derive_seed
+
+
+class CollectorPool:
+    """``size`` processes with an environment each, which work on one request at a time.
+
+    ``request`` publishes the weights of that moment and returns at once; ``collect`` waits for
+    the frames. The weights are written only while no process acts, so that every frame of a
+    request was chosen by the same, whole weights. Frame k of everything collected is process
+    k mod ``size``'s, and a request's frames come process by process: which frames there are and
+    their order follow from the seeds, ``size`` and the requests alone.
+
+    Processes ignore Ctrl-C and SIGTERM, which are this process's to handle, and end when this
+    process does, even if it is killed. They are started, not forked, so a script that trains has
+    to have its ``if __name__ == "__main__":``.
+
+    Args:
+        actor: Chooses the actions; its weights change between requests.
+        factory: Makes the environment.
+        size: Number of processes.
+        seed: From which each environment's and each actor's seed is derived.
+        collected: Frames collected so far, in runs before this one.
+
+    Raises:
+        UserError: The environment cannot be sent to another process.
+    """
+
+    def __init__(
+        self, actor: Actor, factory: EnvFactory, *, size: int, seed: int, collected: int = 0
+    ) -> None:
+        if not factory.can_be_sent():
+            raise UserError(
+                f"--data.num_collectors is {size}, but the environment {factory.env_id} cannot be "
+                "sent to another process, because its entry point is a lambda or a local "
+                "function. Define it at the top of a module, or give --data.num_collectors 0."
+            )
+        self._collected = collected
+        self._under_way = 0
+        self._actor = SharedActor(actor)
+        self._workers: list[_Worker] = []
+        self._finalizer = weakref.finalize(self, stop_workers, self._workers, os.getpid())
+        try:
+            for number in range(size):
+                job = CollectorJob(
+                    actor=self._actor.replica,
+                    factory=factory,
+                    number=number,
+                    env_seed=derive_seed("collector env", seed, number),
+                    actor_seed=derive_seed("collector actor", seed, number),
+                )
+                self._workers.append(_Worker(job))
+        except BaseException:
+            self._abort()
+            raise
+
+    def request(self, count: int) -> int:
+        """Publish the weights and have ``count`` frames collected with them."""
+        assert self._under_way == 0, "frames that were requested have to be taken first"
+        assert count >= 0, count
+        if count == 0:
+            return 0
+        self._actor.publish()
+        self._under_way = count
+        for worker, share in zip(self._workers, self._shares(count), strict=True):
+            if share:
+                worker.send_or_leave(share)
+        return count
+
+    def collect(self, count: int) -> list[EnvFrames]:
+        """The frames that were requested; if none were, request them now and wait.
+
+        Raises:
+            UserError: An environment cannot be made or raised, or a process ended. The pool is
+                then closed.
+        """
+        if self._under_way == 0:
+            self.request(count)
+        assert count == self._under_way, "as many frames are taken as were requested"
+        try:
+            received = [
+                EnvFrames(worker.number, frames_of(worker.receive()))
+                for worker, share in zip(self._workers, self._shares(count), strict=True)
+                if share
+            ]
+        except BaseException:
+            # Frames may be missing or left over (Ctrl-C), so nothing can be asked any more.
+            self._abort()
+            raise
+        self._collected += count
+        self._under_way = 0
+        return received
+
+    def close(self) -> None:
+        """End the processes; a second call does nothing."""
+        self._finalizer()
+
+    def _shares(self, count: int) -> list[int]:
+        """How many of the next ``count`` frames each process collects."""
+        size = len(self._workers)
+        before = [(self._collected - number - 1) // size for number in range(size)]
+        after = [(self._collected + count - number - 1) // size for number in range(size)]
+        return [b - a for a, b in zip(before, after, strict=True)]
+
+    def _abort(self) -> None:
+        kill_workers(self._workers)
+        self.close()
+
+
+class CollectorError(Exception):
+    """The traceback of an exception in a collector's process, as text; the cause of ours."""
+
+
+class _Worker(WorkerProcess):
+    """This process's end of a process that collects."""
+
+    def __init__(self, job: CollectorJob) -> None:
+        super().__init__(serve, job)
+        self.number = job.number
+
+    def receive(self) -> Columns:
+        try:
+            reply: Columns | Failure = self.pipe.recv()
+        except (EOFError, ConnectionResetError) as error:
+            raise UserError(
+                f"--data.num_collectors: the process of collector {self.number} "
+                f"{self.how_it_ended('collectors')}"
+            ) from error
+        if isinstance(reply, Failure):
+            raise UserError(reply.message) from CollectorError(f"\n{reply.details}")
+        return reply

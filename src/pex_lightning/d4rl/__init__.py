@@ -1,0 +1,1 @@
+"""D4RL's tasks: their files, checksums and reference scores."""

@@ -1,0 +1,196 @@
+"""Data of your own: arrays in memory as a dataset, or as a file in D4RL's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import torch
+from tensordict import TensorDictBase
+
+from pex_lightning.datasets.columns import Column
+from pex_lightning.datasets.dataset import Dataset
+from pex_lightning.datasets.rows import OPTIONAL, REQUIRED, check_columns, read_rows
+from pex_lightning.errors import UserError
+from pex_lightning.files.cache import written_aside
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from pex_lightning.envs.make import EnvSpec
+
+TED_KEYS: Mapping[str, tuple[str, ...]] = {
+    "observations": ("observation",),
+    "actions": ("action",),
+    "rewards": ("next", "reward"),
+    "terminals": ("next", "terminated"),
+    "timeouts": ("next", "truncated"),
+    "next_observations": ("next", "observation"),
+}
+"""D4RL's names and where TorchRL keeps the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """Logs as arrays, one row per step, in the order in which they were recorded.
+
+    Nothing is copied here. Give either `next_observations` (no row is dropped then), or
+    `timeouts`, or neither, if episodes end at a terminal or at the environment's time limit.
+    `Arrays(...)` is a source of data: `OnlineData.of(Arrays(...), env="MyEnv-v0")`.
+
+    Attributes:
+        observations: [N, obs_dim].
+        actions: [N, act_dim], as the environment took them.
+        rewards: [N], raw.
+        terminals: [N], 1 where the episode ended because of what happened (never a time limit).
+        timeouts: [N], 1 where the recording of an episode was cut off after the row.
+        next_observations: [N, obs_dim], the observation after the action.
+        name: What logs, scores and checkpoints call these data.
+
+    Raises:
+        UserError: An array does not hold numbers, has a wrong shape, or lengths differ.
+    """
+
+    observations: ArrayLike
+    actions: ArrayLike
+    rewards: ArrayLike
+    terminals: ArrayLike
+    timeouts: ArrayLike | None = None
+    next_observations: ArrayLike | None = None
+    name: str = "arrays"
+
+    def __post_init__(self) -> None:
+        self.columns()
+
+    @classmethod
+    def from_tensordict(cls, rows: TensorDictBase, name: str = "arrays") -> Arrays:
+        """Rows [N] of a TensorDict in TorchRL's layout.
+
+        `observation`, `action`, `("next", "observation")`, `("next", "reward")` and
+        `("next", "terminated")` are needed, `("next", "truncated")` is taken if it is there.
+
+        Raises:
+            UserError: A key is missing, or a column has a wrong shape.
+        """
+        found = {key: rows.get(path, None) for key, path in TED_KEYS.items()}
+        missing = [TED_KEYS[key] for key in found if found[key] is None and key != "timeouts"]
+        if missing:
+            there = sorted(map(str, rows.keys(include_nested=True)))
+            raise UserError(
+                f"{name}: the TensorDict lacks {missing}; it has {there}. TorchRL's layout is "
+                "expected."
+            )
+        arrays = {key: _numpy(value, key) for key, value in found.items() if value is not None}
+        return cls(**arrays, name=name)
+
+    def columns(self) -> dict[str, Column]:
+        """By D4RL's names.
+
+        Raises:
+            UserError: As for the constructor.
+        """
+        columns = {}
+        for key in (*REQUIRED, *OPTIONAL):
+            value = getattr(self, key)
+            if value is not None:
+                values = _numpy(value, f"{self.name}: '{key}'")
+                columns[key] = Column(source=self.name, key=key, values=values)
+        check_columns(columns, self.name)
+        return columns
+
+    def prepare(self) -> None:
+        """Nothing to fetch."""
+
+    def environment(self) -> None:
+        """Arrays do not say where they are from."""
+
+    def path(self) -> None:
+        """Arrays have no file."""
+
+    def notes(self) -> tuple[str, ...]:
+        """Nothing to warn of."""
+        return ()
+
+    def read(self, spec: EnvSpec | None = None) -> Dataset:
+        """The transitions, by the rules of `read_d4rl`.
+
+        Raises:
+            UserError: As for `read_d4rl`.
+        """
+        return read_rows(self.columns(), name=self.name, path="", origin="arrays", spec=spec)
+
+
+def write_d4rl(
+    path: str | PathLike[str],
+    *,
+    observations: ArrayLike,
+    actions: ArrayLike,
+    rewards: ArrayLike,
+    terminals: ArrayLike,
+    timeouts: ArrayLike | None = None,
+    next_observations: ArrayLike | None = None,
+    infos: Mapping[str, ArrayLike] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write rows to an HDF5 file in D4RL's layout, which `--data.path` reads.
+
+    The file is complete or absent; one that exists is replaced.
+
+    Args:
+        path: The file.
+        observations: As for `Arrays`, like the other arrays.
+        actions: [N, act_dim].
+        rewards: [N].
+        terminals: [N].
+        timeouts: [N].
+        next_observations: [N, obs_dim].
+        infos: More columns [N, ...], written under `infos/`.
+        attributes: Written as the file's attributes; text, numbers, or arrays of numbers.
+
+    Raises:
+        UserError: The arrays do not fit together, or the file cannot be written.
+    """
+    path = Path(path).expanduser()
+    rows = Arrays(
+        observations, actions, rewards, terminals, timeouts, next_observations, name=str(path)
+    )
+    extra = {f"infos/{key}": _numpy(value, f"infos/{key}") for key, value in (infos or {}).items()}
+    columns = rows.columns()
+    count = len(columns["observations"])
+    for key, values in extra.items():
+        if len(values) != count:
+            raise UserError(f"{path}: '{key}' has {len(values)} rows, the others have {count}.")
+    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+        for name, value in (attributes or {}).items():
+            file.attrs[name] = value
+        for key, column in columns.items():
+            flag = key in ("terminals", "timeouts")
+            # Reading it checks it: what is written can be read again.
+            values = column.flags() if flag else column.matrix().reshape(column.values.shape)
+            _write(file, key, values)
+        for key, values in extra.items():
+            _write(file, key, values)
+
+
+def _write(file: h5py.File, key: str, values: np.ndarray) -> None:
+    # Without times the same arrays give the same bytes.
+    file.create_dataset(key, data=values, compression="gzip", track_times=False)
+
+
+def _numpy(value: Any, name: str) -> np.ndarray:
+    if isinstance(value, torch.Tensor):
+        tensor = value.detach().cpu()
+        # NumPy has no bfloat16.
+        values: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        return values
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise UserError(
+            f"{name}: found rows of different sizes, expected an array ({error})."
+        ) from error

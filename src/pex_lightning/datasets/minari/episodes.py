@@ -1,0 +1,257 @@
+"""The episodes of a Minari dataset on this machine, one at a time, as columns of numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from pex_lightning.datasets.columns import Column
+from pex_lightning.datasets.hdf5 import open_hdf5
+from pex_lightning.datasets.minari.store import PIP, MinariMetadata
+from pex_lightning.envs.standard import GOAL_KEYS
+from pex_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from pex_lightning.envs.make import EnvSpec
+
+
+@dataclass(frozen=True)
+class Part:
+    """One Box of a space: its key in a dict (empty if there is none) and the shape of a row."""
+
+    key: str
+    shape: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """Numbers of a row."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """An episode of T steps.
+
+    Attributes:
+        source: The dataset and the episode; named in errors.
+        observations: One column [T + 1, ...] for each part of an observation.
+        actions: [T, act_dim].
+        rewards: [T], raw.
+        terminations: [T] flags.
+        truncations: [T] flags.
+    """
+
+    source: str
+    observations: tuple[Column, ...]
+    actions: Column
+    rewards: Column
+    terminations: Column
+    truncations: Column
+
+    def check(self, observations: Sequence[Part], actions: Part) -> None:
+        """Refuse columns whose lengths or shapes do not fit together.
+
+        Args:
+            observations: What the dataset says of each part of an observation.
+            actions: What it says of an action.
+
+        Raises:
+            UserError: Names the episode and the column.
+        """
+        steps = len(self.rewards)
+        lengths = [(self.actions, steps), (self.terminations, steps), (self.truncations, steps)]
+        for column, expected in [*lengths, *((column, steps + 1) for column in self.observations)]:
+            if len(column) != expected:
+                raise UserError(
+                    f"{self.source}: it has {steps} rewards and {len(column)} rows of "
+                    f"'{column.key}', expected {expected}. It is damaged: fetch the dataset again."
+                )
+        columns = zip((*self.observations, self.actions), (*observations, actions), strict=True)
+        for column, part in columns:
+            found = tuple(column.values.shape[1:])
+            if found != part.shape:
+                raise UserError(
+                    f"{self.source}: a row of '{column.key}' has shape {list(found)}, expected "
+                    f"{list(part.shape)} as the dataset says. It is damaged: fetch the dataset "
+                    "again."
+                )
+
+
+def observation_parts(metadata: MinariMetadata, spec: EnvSpec | None) -> tuple[Part, ...]:
+    """The Boxes that make up an observation, in the order in which they are concatenated.
+
+    Args:
+        metadata: What the dataset says of itself.
+        spec: Its `obs_keys` are the parts and their order, if it has some.
+
+    Raises:
+        UserError: A part is not a Box of numbers, or is not in the dataset.
+    """
+    space, wanted = metadata.observation_space, () if spec is None else spec.obs_keys
+    env = "" if spec is None else spec.id
+    if space.get("type") != "Dict":
+        if wanted:
+            raise UserError(
+                f"{metadata.source}: its observations are flat, those of environment {env} consist "
+                f"of {', '.join(wanted)}, and in which order they were joined is not known. Name "
+                "the environment that the data were recorded in with --data.env."
+            )
+        return (_box(space, "observations", metadata),)
+    spaces = space.get("subspaces")
+    if not isinstance(spaces, Mapping) or not spaces:
+        raise UserError(f"{metadata.source}: its observations are a dict without entries.")
+    keys = wanted
+    if not keys:
+        goal = set(spaces) <= set(GOAL_KEYS)
+        keys = tuple(key for key in GOAL_KEYS if key in spaces) if goal else tuple(sorted(spaces))
+    missing = [key for key in keys if key not in spaces]
+    if missing:
+        raise UserError(
+            f"{metadata.source}: its observations have {', '.join(sorted(spaces))}, but not "
+            f"{', '.join(missing)}, which those of environment {env} have. Name the environment "
+            "that the data were recorded in with --data.env."
+        )
+    return tuple(_box(spaces[key], f"observations ({key})", metadata, key) for key in keys)
+
+
+def action_part(metadata: MinariMetadata) -> Part:
+    """The Box of the actions.
+
+    Raises:
+        UserError: They are not continuous, or not one-dimensional.
+    """
+    space = metadata.action_space
+    part = _box(space, "actions", metadata)
+    if np.dtype(str(space.get("dtype"))).kind != "f" or len(part.shape) != 1:
+        raise UserError(
+            f"{metadata.source}: its actions are a Box of {space.get('dtype')} and shape "
+            f"{list(part.shape)}, expected continuous actions, one row of floats each."
+        )
+    return part
+
+
+def _box(space: Any, what: str, metadata: MinariMetadata, key: str = "") -> Part:
+    """A Box that can be flattened; anything else is refused by its name."""
+    kind = space.get("type") if isinstance(space, Mapping) else None
+    expected = "expected numbers: a Box, or a dict of Boxes for observations"
+    if kind != "Box":
+        raise UserError(f"{metadata.source}: its {what} are of the kind {kind}; {expected}.")
+    if "/" in key or key in (".", ".."):
+        raise UserError(f"{metadata.source}: its {what} have a name that is a path; {expected}.")
+    try:
+        shape = tuple(int(size) for size in space["shape"])
+        if min(shape, default=1) < 1:
+            raise ValueError(f"shape {list(shape)}")
+        image = np.dtype(str(space["dtype"])) == np.uint8 and len(shape) >= 2
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{metadata.source}: the space of its {what} is damaged ({error}).") from (
+            error
+        )
+    if image:
+        raise UserError(
+            f"{metadata.source}: its {what} are images of shape {list(shape)}; {expected}."
+        )
+    return Part(key, shape)
+
+
+@contextmanager
+def open_episodes(metadata: MinariMetadata, parts: Sequence[Part]) -> Iterator[Iterator[Episode]]:
+    """The episodes in order, unchecked; their columns can be read until the next one is taken.
+
+    Raises:
+        UserError: A file is missing, or damaged so that it cannot be opened; also while iterating.
+    """
+    if metadata.data_format == "hdf5":
+        with open_hdf5(metadata.file) as file:
+            yield _from_hdf5(file, metadata, parts)
+    else:
+        yield _from_minari(metadata, parts)
+
+
+def _from_hdf5(
+    file: h5py.File, metadata: MinariMetadata, parts: Sequence[Part]
+) -> Iterator[Episode]:
+    """Episodes of Minari's HDF5 files, without the infos, which may be most of a file."""
+    _keep_little(file)
+    for index in range(metadata.total_episodes):
+        source = f"{metadata.source}, episode {index}"
+        group = _member(file, f"episode_{index}", source, h5py.Group)
+        columns = {
+            key: Column(source, key, _member(group, key, source, h5py.Dataset))
+            for key in ("actions", "rewards", "terminations", "truncations")
+        }
+        yield Episode(source, tuple(_in_hdf5(group, source, part) for part in parts), **columns)
+
+
+def _keep_little(file: h5py.File) -> None:
+    """Every array is looked at once: what HDF5 remembers of them, 110 MB, is of no use."""
+    cache = file.id.get_mdc_config()
+    cache.set_initial_size = True
+    cache.initial_size, cache.min_size, cache.max_size = 2**20, 2**20, 2**21
+    file.id.set_mdc_config(cache)
+
+
+def _in_hdf5(group: h5py.Group, source: str, part: Part) -> Column:
+    if not part.key:
+        return Column(source, "observations", _member(group, "observations", source, h5py.Dataset))
+    within = _member(group, "observations", source, h5py.Group)
+    return Column(source, part.key, _member(within, part.key, source, h5py.Dataset))
+
+
+def _member(group: h5py.Group, name: str, source: str, kind: type) -> Any:
+    """A part of the file itself: links, and arrays kept in other files, are not followed."""
+    link = group.get(name, getlink=True)
+    member = group[name] if isinstance(link, h5py.HardLink) else None
+    elsewhere = isinstance(member, h5py.Dataset) and (member.external or member.is_virtual)
+    if not isinstance(member, kind) or elsewhere:
+        found = "nothing" if link is None else "a link, a group, or an array of another file"
+        raise UserError(
+            f"{source}: found {found} at '{name}', expected the file's own "
+            f"{'array' if kind is h5py.Dataset else 'group'}. The dataset is damaged: fetch it "
+            "again."
+        )
+    return member
+
+
+def _from_minari(metadata: MinariMetadata, parts: Sequence[Part]) -> Iterator[Episode]:
+    """Episodes of the other formats. The spaces are known, so Minari makes no environment."""
+    try:
+        import minari  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{metadata.source} is kept as {metadata.data_format}, which needs the package "
+            f"minari; run: {PIP}"
+        ) from error
+    index = -1
+    try:
+        for index, episode in enumerate(minari.load_dataset(metadata.dataset_id)):
+            source = f"{metadata.source}, episode {index}"
+            observations = tuple(
+                Column(
+                    source,
+                    part.key or "observations",
+                    np.asarray(
+                        episode.observations[part.key] if part.key else episode.observations
+                    ),
+                )
+                for part in parts
+            )
+            columns = {
+                key: Column(source, key, np.asarray(getattr(episode, key)))
+                for key in ("actions", "rewards", "terminations", "truncations")
+            }
+            yield Episode(source, observations, **columns)
+    # Its storage layers raise errors of a dozen types.
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{metadata.source}, episode {index + 1}: cannot be read ({type(error).__name__}: "
+            f"{error}). Fetch the dataset again."
+        ) from error

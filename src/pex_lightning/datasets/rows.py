@@ -1,0 +1,244 @@
+"""From rows in D4RL's layout, in a file or in memory, to transitions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pex_lightning.datasets.columns import Column
+from pex_lightning.datasets.dataset import Dataset, DatasetInfo, Origin
+from pex_lightning.datasets.transitions import Transitions
+from pex_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from pex_lightning.envs.make import EnvSpec
+
+REQUIRED = ("observations", "actions", "rewards", "terminals")
+OPTIONAL = ("timeouts", "next_observations")
+MATRICES = ("observations", "actions", "next_observations")
+
+
+def read_rows(
+    columns: Mapping[str, Column],
+    *,
+    name: str,
+    path: str,
+    origin: Origin,
+    spec: EnvSpec | None = None,
+    max_episode_steps: int | None = None,
+) -> Dataset:
+    """Transitions of rows in D4RL's layout; `read_d4rl` says by which rules.
+
+    Args:
+        columns: By D4RL's names: all of `REQUIRED`, those of `OPTIONAL` that there are.
+        name: What the dataset is called.
+        path: Where it lies; empty for arrays.
+        origin: What kind of dataset it is.
+        spec: As for `read_d4rl`.
+        max_episode_steps: As for `read_d4rl`.
+
+    Raises:
+        UserError: As for `read_d4rl`.
+    """
+    source = columns["observations"].source
+    _check_rows(columns, source)
+    if spec is not None:
+        _check_sizes(columns, spec, source)
+    limit = spec.max_episode_steps if max_episode_steps is None and spec else max_episode_steps
+    terminals = columns["terminals"].flags()
+    if "timeouts" in columns:
+        timeouts = columns["timeouts"].flags()
+    else:
+        timeouts = derive_timeouts(terminals, _checked_limit(limit, source))
+    rewards = columns["rewards"].vector()
+    keep = _rows_to_keep(timeouts, has_next="next_observations" in columns)
+    if not keep.any():
+        raise UserError(
+            f"{source}: none of its {len(keep)} rows is left once those without a next observation "
+            f"(time-outs and the last row) are dropped. Give data with longer episodes."
+        )
+
+    digest = hashlib.sha256()
+
+    def seen(values: np.ndarray) -> None:
+        digest.update(values.data)
+
+    transitions = _transitions(columns, rewards, terminals, timeouts, keep, seen)
+    _fit_actions(transitions, spec)
+    returns, lengths = episode_statistics(rewards, terminals | timeouts)
+    info = DatasetInfo(
+        name=name,
+        path=path,
+        fingerprint=digest.hexdigest()[:16],
+        rows=len(keep),
+        transitions=len(transitions),
+        episodes=len(returns),
+        terminals=int(terminals.sum()),
+        timeouts=int(timeouts.sum()),
+        origin=origin,
+    )
+    return Dataset(transitions, info, returns, lengths)
+
+
+def check_columns(columns: Mapping[str, Column], source: str) -> None:
+    """Refuse columns whose shapes or lengths do not fit together.
+
+    Args:
+        columns: By D4RL's names.
+        source: The file, or a name; for errors.
+
+    Raises:
+        UserError: Names the shape, or every column's length.
+    """
+    for key, column in columns.items():
+        column.check_shape(matrix=key in MATRICES)
+    lengths = {key: len(column) for key, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{key} {length}" for key, length in lengths.items())
+        raise UserError(f"{source}: keys differ in their number of rows ({listed}).")
+
+
+def _check_rows(columns: Mapping[str, Column], source: str) -> None:
+    check_columns(columns, source)
+    if len(columns["observations"]) == 0:
+        raise UserError(f"{source}: it has no rows. Give data that have some.")
+    if "next_observations" in columns:
+        here, following = columns["observations"].width, columns["next_observations"].width
+        if here != following:
+            raise UserError(
+                f"{source}: 'observations' have {here} numbers per row, 'next_observations' "
+                f"{following}; they must be equal."
+            )
+
+
+def _check_sizes(columns: Mapping[str, Column], spec: EnvSpec, source: str) -> None:
+    """Compare sizes before everything is read, which may take seconds."""
+    for key, expected in (("observations", spec.obs_dim), ("actions", spec.action_dim)):
+        if columns[key].width != expected:
+            raise UserError(
+                f"{source}: '{key}' have {columns[key].width} numbers per row, those of "
+                f"environment {spec.id} have {expected}. Take the environment that the data were "
+                f"recorded in (--data.env, --data.env_kwargs), or other data (--data.path)."
+            )
+
+
+def _checked_limit(limit: int | None, source: str) -> int:
+    if limit is None:
+        raise UserError(
+            f"{source}: it has no 'timeouts', so where its episodes end must be told. Give the "
+            f"environment (--data.env) or max_episode_steps."
+        )
+    if limit < 1:
+        raise UserError(f"max_episode_steps: found {limit}, expected at least 1.")
+    return limit
+
+
+def derive_timeouts(terminals: np.ndarray, max_episode_steps: int) -> np.ndarray:
+    """Where episodes time out in a file that does not say so.
+
+    Args:
+        terminals: [N] bool.
+        max_episode_steps: Rows of an episode that times out.
+
+    Returns:
+        [N] bool: every `max_episode_steps`-th row of an episode, counted from its first row.
+    """
+    rows = np.arange(len(terminals))
+    after_terminal = np.zeros(len(terminals), dtype=rows.dtype)
+    after_terminal[1:] = np.where(terminals[:-1], rows[1:], 0)
+    steps = rows - np.maximum.accumulate(after_terminal) + 1
+    timeouts: np.ndarray = steps % max_episode_steps == 0
+    return timeouts
+
+
+def episode_statistics(rewards: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns and lengths of the complete episodes.
+
+    Args:
+        rewards: [N] raw rewards.
+        ends: [N] bool, the last row of each episode. Rows after the last end are left out.
+
+    Returns:
+        (returns [E] float64, lengths [E] int64).
+    """
+    last = np.flatnonzero(ends)
+    if len(last) == 0:
+        return np.empty(0, dtype=np.float64), np.empty(0, dtype=np.int64)
+    first = np.concatenate(([0], last[:-1] + 1))
+    complete = rewards[: last[-1] + 1]
+    returns = np.add.reduceat(complete, first, dtype=np.float64)
+    return returns, (last - first + 1).astype(np.int64)
+
+
+def _rows_to_keep(timeouts: np.ndarray, *, has_next: bool) -> np.ndarray:
+    if has_next:
+        return np.ones(len(timeouts), dtype=np.bool_)
+    keep = ~timeouts
+    keep[-1] = False
+    return keep
+
+
+def _cut_after(timeouts: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Rows [N] after which the file has no next row kept, or one of another episode."""
+    if keep.all():
+        cut = timeouts.copy()
+        cut[-1] = True
+        return cut
+    return np.append(~keep[1:], True)
+
+
+def _transitions(
+    columns: Mapping[str, Column],
+    rewards: np.ndarray,
+    terminals: np.ndarray,
+    timeouts: np.ndarray,
+    keep: np.ndarray,
+    seen: Callable[[np.ndarray], None],
+) -> Transitions:
+    """Rows as transitions, observations held once.
+
+    Args:
+        columns: The dataset's columns.
+        rewards: [N] float32.
+        terminals: [N] bool.
+        timeouts: [N] bool.
+        keep: [N] bool, the rows that have a next observation.
+        seen: Called with every block of values that counts for the fingerprint.
+    """
+    # Before the large columns, so that what it takes on the way is given back.
+    kept = torch.from_numpy(np.arange(len(keep), dtype=np.int32)[keep])
+    truncated = _cut_after(timeouts, keep) & ~terminals
+    observation = columns["observations"].matrix(seen)
+    if "next_observations" in columns:
+        following = columns["next_observations"].matrix(seen)
+    else:
+        # Views of the same memory: row i's next observation is row i + 1's observation.
+        observation, following = observation[:-1], observation[1:]
+    action = columns["actions"].matrix(seen)
+    for values in (rewards, terminals, timeouts):
+        seen(values)
+    rows = len(observation)
+    return Transitions.from_tensors(
+        observation=torch.from_numpy(observation),
+        action=torch.from_numpy(action[:rows]),
+        next_observation=torch.from_numpy(following),
+        reward=torch.from_numpy(rewards[:rows]),
+        terminated=torch.from_numpy(terminals[:rows]),
+        truncated=torch.from_numpy(truncated[:rows]),
+        source=columns["observations"].source,
+        kept=None if len(kept) == rows else kept,
+    )
+
+
+def _fit_actions(transitions: Transitions, spec: EnvSpec | None) -> None:
+    if spec is not None:
+        low, high, space = spec.action_low, spec.action_high, f"environment {spec.id}"
+    else:
+        high = (1.0,) * transitions.action_dim
+        low, space = tuple(-bound for bound in high), "D4RL (no environment was given)"
+    transitions.check_actions(low, high, space=space)
+    transitions.clip_actions_(low, high)

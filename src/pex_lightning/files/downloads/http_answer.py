@@ -1,0 +1,144 @@
+"""What a server answered to a request for a file, or for the rest of one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import requests
+
+from pex_lightning.files.downloads.mirrors import shown
+from pex_lightning.files.downloads.part_file import Source
+
+_RETRIED = (408, 425, 429, 500, 502, 503, 504)
+_MANY = 1_000
+
+
+class NoFileError(Exception):
+    """This address does not give the file; the message says why."""
+
+
+class WrongBytesError(NoFileError):
+    """This address gives another file."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"wrong bytes: {message}")
+
+
+class TryAgainError(Exception):
+    """The transfer broke; the same address may still give the file.
+
+    Attributes:
+        tries: Tries after which it is pointless, however patient one is.
+    """
+
+    def __init__(self, message: str, tries: int = _MANY) -> None:
+        super().__init__(message)
+        self.tries = tries
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Bytes that are about to come.
+
+    Attributes:
+        source: The version of the file that they belong to.
+        offset: Where in the file they begin.
+    """
+
+    source: Source
+    offset: int
+
+
+def read_answer(
+    url: str, response: requests.Response, source: Source | None, offset: int
+) -> Answer:
+    """Read the head of an answer.
+
+    Args:
+        url: The address asked.
+        response: The answer.
+        source: The version of the file whose rest was asked for; None if all of it was.
+        offset: Where that rest begins.
+
+    Raises:
+        NoFileError: The server does not have the file, or sends something else.
+        TryAgainError: It failed for now; or (206, 416) the bytes that are here are not what it has.
+    """
+    _check_status(response)
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise NoFileError(f"sends {encoding}-encoded bytes, which were not asked for")
+    kind = response.headers.get("Content-Type", "")
+    if kind.startswith("text/html"):
+        raise WrongBytesError("a web page, expected a file; is there a login page or a proxy?")
+    if response.status_code == 206:
+        if source is None or not _continues(response, source, offset):
+            raise TryAgainError("it sent another part of the file than was asked for")
+        return Answer(source, offset)
+    length = response.headers.get("Content-Length", "")
+    size = int(length) if length.isdigit() else None
+    return Answer(Source(shown(url), _validator(response), size), 0)
+
+
+def broken(error: requests.RequestException, came: int | None) -> NoFileError | TryAgainError:
+    """What an exception during a transfer means.
+
+    Args:
+        error: The exception.
+        came: Bytes here by now; None if there was no answer yet.
+    """
+    if came is not None:
+        return TryAgainError(f"the connection broke after {came} bytes ({_cause(error)})")
+    if isinstance(error, requests.Timeout):
+        # It has been waited for already.
+        return TryAgainError("no connection: no answer in time", tries=1)
+    if isinstance(error, requests.ConnectionError):
+        return TryAgainError(_unconnected(error), tries=2)
+    if isinstance(error, ValueError):
+        return NoFileError("this is not an address; expected http://, https:// or a folder")
+    return NoFileError(f"{type(error).__name__}: {error}")
+
+
+def _unconnected(error: requests.ConnectionError) -> str:
+    through = {
+        requests.exceptions.SSLError: "no secure connection",
+        requests.exceptions.ProxyError: "no connection through the proxy",
+    }
+    return f"{through.get(type(error), 'no connection')} ({_cause(error)})"
+
+
+def _check_status(response: requests.Response) -> None:
+    status = f"HTTP {response.status_code} {response.reason}"
+    if response.status_code in (404, 410):
+        raise NoFileError(f"the file is not there ({status})")
+    if response.status_code == 416:
+        raise TryAgainError(f"it has fewer bytes than are here already ({status})")
+    if response.status_code in _RETRIED:
+        raise TryAgainError(f"the server fails ({status})")
+    if response.status_code not in (200, 206):
+        raise NoFileError(f"the server refuses ({status})")
+
+
+def _continues(response: requests.Response, source: Source, offset: int) -> bool:
+    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
+    if found is None:
+        return False
+    first, _, size = map(int, found.groups())
+    same = _validator(response) in (None, source.validator)
+    return first == offset and source.size in (None, size) and same
+
+
+def _validator(response: requests.Response) -> str | None:
+    etag = response.headers.get("ETag", "")
+    # A weak one promises no equal bytes.
+    return etag if etag.startswith('"') else response.headers.get("Last-Modified")
+
+
+def _cause(error: BaseException) -> str:
+    """The operating system's words, which the libraries bury in theirs."""
+    found, current = str(error), error.__context__
+    while current is not None:
+        found = getattr(current, "strerror", None) or found
+        current = current.__context__
+    return found if len(found) < 200 else f"{found[:200]} …"

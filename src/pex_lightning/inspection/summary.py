@@ -1,0 +1,237 @@
+"""What is in a dataset, told from its raw columns, so that a bad one can be described too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pex_lightning.datasets.columns import Column
+from pex_lightning.datasets.dataset import Dataset, DatasetInfo
+from pex_lightning.datasets.rows import episode_statistics
+from pex_lightning.errors import UserError
+from pex_lightning.inspection.ranges import (
+    ActionSpace,
+    ActionUse,
+    Numbers,
+    read_ranges,
+    unit_space,
+)
+from pex_lightning.inspection.raw import columns_of, open_columns, read_episodes
+
+SHARES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+"""Shares of the episodes that quantiles are told for; 0 and 1 are the smallest and the largest."""
+
+MAX_LEVELS = 8
+"""Rewards with more distinct values than this are not listed one by one."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One of few distinct values.
+
+    Attributes:
+        value: The value.
+        rows: Rows that have it.
+    """
+
+    value: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is in a dataset. Rows are the file's, as they are: nothing dropped, nothing clipped.
+
+    Attributes:
+        info: What the reader says of it; None if the reader refuses it.
+        refused: Why the reader refuses it, in its words; None if it does not.
+        problems: What else is wrong, a sentence each.
+        rows: Rows.
+        transitions: Rows that a reader keeps (would keep, once problems are repaired).
+        dropped_timeouts: Rows dropped because their time-out leaves them without a successor.
+        dropped_last: Whether the last row is dropped although it has no time-out.
+        episodes: Complete episodes.
+        incomplete_rows: Rows after the end of the last complete episode.
+        terminals: Rows with a terminal.
+        timeouts: Rows with a time-out; None if the file has none and no length was given.
+        timeouts_derived: Whether time-outs were derived from an episode length.
+        has_next: Whether there are `next_observations`.
+        returns: Raw return of the complete episodes at `SHARES`; empty if there are none.
+        lengths: Rows of the complete episodes at `SHARES`; empty if there are none.
+        single_rows: Complete episodes of one row.
+        observations: [obs_dim] ranges.
+        actions: [act_dim] ranges.
+        rewards: Range of the raw rewards.
+        reward_levels: Distinct rewards, ascending; empty if there are more than `MAX_LEVELS`.
+        action_use: How the actions lie in their space.
+        float32_bytes: Size of the columns that are read, numbers as float32 and flags as bytes.
+    """
+
+    info: DatasetInfo | None
+    refused: str | None
+    problems: tuple[str, ...]
+    rows: int
+    transitions: int
+    dropped_timeouts: int
+    dropped_last: bool
+    episodes: int
+    incomplete_rows: int
+    terminals: int
+    timeouts: int | None
+    timeouts_derived: bool
+    has_next: bool
+    returns: tuple[float, ...]
+    lengths: tuple[float, ...]
+    single_rows: int
+    observations: tuple[Numbers, ...]
+    actions: tuple[Numbers, ...]
+    rewards: Numbers
+    reward_levels: tuple[Level, ...]
+    action_use: ActionUse | None
+    float32_bytes: int
+
+
+def summarise_file(
+    path: Path,
+    read: Callable[[], Dataset],
+    *,
+    space: ActionSpace | None = None,
+    max_episode_steps: int | None = None,
+) -> Summary:
+    """Describe a file in D4RL's layout.
+
+    Args:
+        path: The file.
+        read: Reads the same file, as training would.
+        space: The actions' bounds; by default those of the reader, [−1, 1].
+        max_episode_steps: Rows of an episode that times out, for a file without `timeouts`.
+
+    Raises:
+        UserError: The file cannot be read, or lacks what every D4RL file has.
+    """
+    info, refused = _try(read)
+    try:
+        with open_columns(path) as columns:
+            return summarise_columns(
+                columns,
+                info=info,
+                refused=refused,
+                space=space,
+                max_episode_steps=max_episode_steps,
+            )
+    except UserError as error:
+        # The reader's sentence says more.
+        raise UserError(refused or str(error)) from error
+
+
+def summarise_dataset(dataset: Dataset, *, space: ActionSpace | None = None) -> Summary:
+    """Describe a dataset that is no file: its transitions, every one of which has a successor.
+
+    Args:
+        dataset: What its reader gives.
+        space: The actions' bounds; by default [−1, 1].
+    """
+    summary = summarise_columns(columns_of(dataset), info=dataset.info, refused=None, space=space)
+    # Where its recorder's episodes ended, only the reader knows.
+    return replace(
+        summary,
+        episodes=dataset.info.episodes,
+        incomplete_rows=len(dataset.transitions) - int(dataset.episode_lengths.sum()),
+        terminals=dataset.info.terminals,
+        timeouts=dataset.info.timeouts,
+        returns=_quantiles(dataset.episode_returns),
+        lengths=_quantiles(dataset.episode_lengths),
+        single_rows=int((dataset.episode_lengths == 1).sum()),
+    )
+
+
+def summarise_columns(
+    columns: Mapping[str, Column],
+    *,
+    info: DatasetInfo | None,
+    refused: str | None,
+    space: ActionSpace | None = None,
+    max_episode_steps: int | None = None,
+) -> Summary:
+    """Describe columns in D4RL's layout.
+
+    Args:
+        columns: By D4RL's names, of one length.
+        info: What the reader says of them.
+        refused: Why it refuses them.
+        space: The actions' bounds; by default [−1, 1].
+        max_episode_steps: Rows of an episode that times out, if there are no `timeouts`.
+    """
+    size = len(columns["observations"])
+    problems: list[str] = []
+    episodes = read_episodes(columns, max_episode_steps, problems)
+    ends = np.flatnonzero(episodes.ends)
+    has_next = "next_observations" in columns
+    dropped = 0 if has_next else int(episodes.timeouts.sum())
+    dropped_last = not has_next and not bool(episodes.timeouts[-1])
+    observations, _ = read_ranges(columns["observations"], None, problems)
+    actions, use = read_ranges(
+        columns["actions"], space or unit_space(columns["actions"]), problems
+    )
+    rewards, _ = read_ranges(_in_memory(columns["rewards"], episodes.rewards), None, [])
+    if has_next:
+        read_ranges(columns["next_observations"], None, problems)
+    returns, lengths = episode_statistics(episodes.rewards, episodes.ends)
+    return Summary(
+        info=info,
+        refused=refused,
+        problems=tuple(problem for problem in problems if problem != refused),
+        rows=size,
+        transitions=size - dropped - dropped_last,
+        dropped_timeouts=dropped,
+        dropped_last=dropped_last,
+        episodes=len(ends),
+        incomplete_rows=size - (int(ends[-1]) + 1 if len(ends) else 0),
+        terminals=int(episodes.terminals.sum()),
+        timeouts=int(episodes.timeouts.sum()) if episodes.timeouts_known else None,
+        timeouts_derived=episodes.timeouts_known and "timeouts" not in columns,
+        has_next=has_next,
+        returns=_quantiles(returns),
+        lengths=_quantiles(lengths),
+        single_rows=int((lengths == 1).sum()),
+        observations=observations,
+        actions=actions,
+        rewards=rewards[0],
+        reward_levels=_levels(episodes.rewards),
+        action_use=use,
+        float32_bytes=_float32_bytes(columns),
+    )
+
+
+def _try(read: Callable[[], Dataset]) -> tuple[DatasetInfo | None, str | None]:
+    # Only what is said of the dataset: the transitions are let go before columns are read again.
+    try:
+        return read().info, None
+    except UserError as error:
+        return None, str(error)
+
+
+def _in_memory(column: Column, values: np.ndarray) -> Column:
+    return Column(source=column.source, key=column.key, values=values)
+
+
+def _quantiles(values: np.ndarray) -> tuple[float, ...]:
+    finite = values[np.isfinite(values)]
+    return tuple(np.quantile(finite, SHARES).tolist()) if len(finite) else ()
+
+
+def _levels(rewards: np.ndarray) -> tuple[Level, ...]:
+    values, counts = np.unique(rewards[np.isfinite(rewards)], return_counts=True)
+    if len(values) > MAX_LEVELS:
+        return ()
+    return tuple(Level(float(value), int(n)) for value, n in zip(values, counts, strict=True))
+
+
+def _float32_bytes(columns: Mapping[str, Column]) -> int:
+    return sum(
+        len(column) * column.width * (1 if key in ("terminals", "timeouts") else 4)
+        for key, column in columns.items()
+    )

@@ -1,0 +1,1 @@
+"""How an update is executed: plain, or compiled."""

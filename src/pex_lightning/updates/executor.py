@@ -1,0 +1,213 @@
+"""Whether a run's updates are compiled, from which one on, and what happens where that fails."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Protocol
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.plugins import MixedPrecision
+from torch.optim.adam import Adam
+
+from pex_lightning.errors import UserError
+from pex_lightning.updates.batch import Batch
+from pex_lightning.updates.compilation.compiler import (
+    CompilationError,
+    Compiler,
+    Function,
+    PendingFunction,
+    has_compiler,
+)
+from pex_lightning.updates.compiled import Clipping, CompileChoice, CompiledUpdate, Learner
+from pex_lightning.updates.compiled_policy import CompiledActor
+
+_log = logging.getLogger(__name__)
+
+WORTH_COMPILING = 100_000
+"""Updates of a run on a CPU from which compiling, half a minute at first, is soon regained."""
+
+PLAIN_UPDATES = 2_000
+"""Updates with which a run on a CPU begins while it is being compiled.
+
+A fixed number, whether the compiler is done sooner or later: the same run gives the same numbers.
+"""
+
+
+class TrainedLearner(Learner, Protocol):
+    """A learner in a trainer, which is a ``LightningModule``."""
+
+    @property
+    def trainer(self) -> Trainer:
+        """The trainer."""
+
+    @property
+    def global_step(self) -> int:
+        """Updates so far."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it learns."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients."""
+
+
+class Compiling:
+    """Compiles a run's update, and the policy that collects in this process with it.
+
+    Args:
+        learner: What learns.
+        optimizer: Its Adam.
+        choice: The user's.
+        clipping: Limit of the gradient.
+        actor: Collects in this process; None where nothing does.
+
+    Attributes:
+        compiles: Whether updates are compiled, the first ones perhaps excepted.
+
+    Raises:
+        UserError: The user wants it and it cannot be.
+    """
+
+    def __init__(
+        self,
+        learner: TrainedLearner,
+        optimizer: Adam,
+        choice: CompileChoice,
+        clipping: Clipping,
+        actor: CompiledActor | None,
+    ) -> None:
+        self._learner = learner
+        self._optimizer = optimizer
+        self._choice = choice
+        self._clipping = clipping
+        on_cuda = learner.device.type == "cuda"
+        # One row on a GPU is bound by launches either way.
+        self._actor = None if on_cuda else actor
+        self._plain_updates = 0 if choice is True or on_cuda else PLAIN_UPDATES
+        self._compiler: Compiler | None = None
+        self._update: CompiledUpdate | None = None
+        self._act: PendingFunction | None = None
+        self._failure: str | None = None
+        self.compiles = self._decided()
+
+    def update_for(self, batch: Batch) -> CompiledUpdate | None:
+        """What to do the next updates with, all of the same shape; None is the plain update.
+
+        Raises:
+            UserError: The user wants it compiled and that failed, or it does not fit any more.
+        """
+        if not self.compiles:
+            return None
+        if self._update is None and self._failure is None:
+            self._begin(batch)
+        if self._update is None or not self._update.ready:
+            if self._learner.global_step < self._plain_updates:
+                return None
+            self._finish()
+        if self._update is not None:
+            self._update.check(batch)
+        return self._update
+
+    def end(self) -> None:
+        """Let go of what was compiled, and of the compiler."""
+        self._update, self._act = None, None
+        self._end_compiler()
+
+    def _decided(self) -> bool:
+        enough = self._learner.trainer.max_steps >= WORTH_COMPILING
+        pays = enough or self._learner.device.type == "cuda"
+        if self._choice is False or (self._choice == "auto" and not pays):
+            return False
+        obstacle = self._obstacle()
+        if self._everywhere(obstacle is None):
+            return True
+        obstacle = obstacle or "another process of this run cannot compile"
+        if self._choice is True:
+            raise UserError(f"--model.compile_update true, but {obstacle}. Give auto or false.")
+        _log.warning("The update is not compiled, so it is slower: %s.", obstacle)
+        return False
+
+    def _everywhere(self, here: bool) -> bool:
+        """Whether it holds in all processes of the run, each of which has to ask."""
+        strategy: Any = self._learner.trainer.strategy
+        return bool(strategy.reduce_boolean_decision(here, all=True))
+
+    def _obstacle(self) -> str | None:
+        device = self._learner.device.type
+        if scales_gradients(self._learner.trainer):
+            return "--trainer.precision 16-mixed scales gradients, which is not compiled"
+        if device not in ("cpu", "cuda"):
+            return f"updates on {device} are not compiled"
+        if device == "cpu" and not has_compiler():
+            return "there is no C++ compiler in the path (g++, clang++ on macOS, or $CXX)"
+        return None
+
+    def _begin(self, batch: Batch) -> None:
+        """A failure is kept for ``_finish``, where all processes of a run meet."""
+        world_size = self._learner.trainer.world_size
+        self._compiler = Compiler()
+        try:
+            self._update = CompiledUpdate(
+                self._learner,
+                self._optimizer,
+                batch,
+                self._compiler,
+                self._clipping,
+                all_reduce=torch.distributed.all_reduce if world_size > 1 else None,
+                world_size=world_size,
+            )
+            if self._actor is not None:
+                self._act = self._actor.begin(self._compiler, batch.observation[:1])
+        except CompilationError as error:
+            self._failure = str(error)
+            return
+        if self._update.waits:
+            plain = f"the plain one goes on until update {self._plain_updates:,}"
+            waits = self._learner.global_step >= self._plain_updates
+            _log.info(
+                "Compiling the update, which takes half a minute the first time; %s "
+                "(--model.compile_update false does without).",
+                "waiting for it" if waits else plain,
+            )
+
+    def _finish(self) -> None:
+        """Wait for the compiler; all processes of a run go over to what it made, or none."""
+        act: Function | None = None
+        try:
+            if self._update is not None and self._failure is None:
+                self._update.finish()
+                act = None if self._act is None else self._act.finish()
+        except CompilationError as error:
+            self._failure = str(error)
+        finally:
+            self._end_compiler()
+        if not self._everywhere(self._failure is None):
+            self._go_on_plain(self._failure or "another process of this run could not")
+            return
+        if self._actor is not None and act is not None:
+            self._actor.use(act)
+        # The compiled update has none.
+        self._learner.zero_grad()
+
+    def _go_on_plain(self, reason: str) -> None:
+        """Compiling failed, before anything was changed."""
+        self.compiles = False
+        self.end()
+        if self._choice is True:
+            raise UserError(
+                f"--model.compile_update true, but compiling failed: {reason}. Give false."
+            )
+        _log.warning("The update is not compiled, so it is slower: compiling failed: %s", reason)
+
+    def _end_compiler(self) -> None:
+        if self._compiler is not None:
+            self._compiler.close()
+            self._compiler = None
+
+
+def scales_gradients(trainer: Trainer) -> bool:
+    """Whether the trainer's precision multiplies losses by a factor."""
+    plugin = trainer.precision_plugin
+    return isinstance(plugin, MixedPrecision) and plugin.scaler is not None
