@@ -22,6 +22,9 @@ from pex_lightning.data.online import OnlineData
 from pex_lightning.datasets.rewards import RewardTransform
 from pex_lightning.envs.make import EnvSpec
 from pex_lightning.handover import read_checkpoint
+from web_server import serve, server
+
+__all__ = ["serve", "server"]  # fixtures
 
 ENV = "PexTiny-v0"
 TIME_LIMIT = 5

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
-def boltzmann_probs(q: Tensor, inv_temperature: float) -> Tensor:
+class ChoiceRule(nn.Module, ABC):
+    """From the values of the members' candidates to a choice between the members."""
+
+    @abstractmethod
+    def probs(self, values: Tensor) -> Tensor:
+        """P(i|s) for values ``[M, B]``: ``[B, M]``; each row sums to one."""
+
+    def best(self, values: Tensor) -> Tensor:
+        """The member that the rule favours most, for values ``[M, B]``: ``[B]`` int64."""
+        return self.probs(values).argmax(-1)
+
+
+class Boltzmann(ChoiceRule):
     """P(i|s) = softmax_i(inv_temperature · Q(s, a_i)) (PEX, arXiv 2302.00935, eq. 5).
 
     Args:
-        q: Value of each member's candidate, ``[M, B]``.
         inv_temperature: PEX's α; 0 is a uniform choice, large is greedy.
-
-    Returns:
-        Probabilities ``[B, M]``; each row sums to one.
     """
-    return torch.softmax(inv_temperature * q.movedim(0, -1), dim=-1)
+
+    def __init__(self, inv_temperature: float) -> None:
+        super().__init__()
+        self.inv_temperature = inv_temperature
+
+    def probs(self, values: Tensor) -> Tensor:
+        """The softmax over the members."""
+        return torch.softmax(self.inv_temperature * values.movedim(0, -1), dim=-1)
 
 
 def draw(probs: Tensor) -> Tensor:

@@ -1,12 +1,17 @@
-"""A batch of transitions as plain tensors, cut from the chunk that the data module samples."""
+"""What an update takes, a batch of transitions, and what it computes from it, the losses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import operator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from tensordict import TensorDictBase
 from torch import Tensor
+
+Diagnostics = Mapping[str, Tensor]
+"""Scalars to log, by name, detached and on the device."""
 
 
 class Batch(NamedTuple):
@@ -20,6 +25,24 @@ class Batch(NamedTuple):
     reward: Tensor
     terminated: Tensor
     next_observation: Tensor
+
+
+class Losses(NamedTuple):
+    """The losses of one batch.
+
+    Attributes:
+        terms: One scalar for each parameter group, by the group's name. A term sends gradient to
+            its own group and nowhere else.
+        diagnostics: Scalars to log.
+    """
+
+    terms: Mapping[str, Tensor]
+    diagnostics: Diagnostics
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of the terms: one backward gives each group the gradient of its own term."""
+        return functools.reduce(operator.add, self.terms.values())
 
 
 def batches(chunk: TensorDictBase) -> Iterator[Batch]:

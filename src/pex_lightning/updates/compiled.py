@@ -1,6 +1,6 @@
 """The update as one compiled function: losses, their gradient, Adam and the Polyak step.
 
-It computes what the plain update in :mod:`pex_lightning.algorithms.base` computes, from the same
+It computes what the plain update in :mod:`pex_lightning.updates.plain` computes, from the same
 losses and on the same optimizer's state, so that checkpoints do not tell which of the two wrote
 them; numbers differ by rounding. What it leaves out are Lightning's hooks between backward and
 step and the parameters' ``.grad``, which it has no use for.
@@ -8,62 +8,22 @@ step and the parameters' ``.grad``, which it has no use for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import Adam
 
 from pex_lightning.errors import UserError
-from pex_lightning.updates.batch import Batch
+from pex_lightning.updates.batch import Batch, Diagnostics, Losses
+from pex_lightning.updates.clipping import Clipping
 from pex_lightning.updates.compilation.compiler import Compiler, Function
 from pex_lightning.updates.compilation.source import Layout
 from pex_lightning.updates.flat_adam import FlatGroup, FlatTensors
+from pex_lightning.updates.rule import UpdateRule
 
-ClipAlgorithm = Literal["norm", "value"]
 CompileChoice = bool | Literal["auto"]
-Diagnostics = Mapping[str, Tensor]
-
-
-class Losses(Protocol):
-    """The losses of one batch."""
-
-    @property
-    def total(self) -> Tensor:
-        """Their sum, a scalar: the gradients touch disjoint parameters."""
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """Scalars to log, on the device."""
-
-
-class Learner(Protocol):
-    """What an update needs of an algorithm, which is an ``nn.Module``."""
-
-    def losses(self, batch: Batch) -> Losses:
-        """Every loss on one batch, computed from the networks as they are."""
-
-    def after_step(self) -> None:
-        """What follows the optimizer's step: the targets' Polyak step."""
-
-
-@dataclass(frozen=True)
-class Clipping:
-    """Largest gradient over all networks together; None is no limit."""
-
-    limit: float | None = None
-    algorithm: ClipAlgorithm = "norm"
-
-    def clipped(self, gradients: list[Tensor]) -> list[Tensor]:
-        """The gradients within the limit."""
-        if self.limit is None:
-            return gradients
-        if self.algorithm == "value":
-            return [gradient.clamp(-self.limit, self.limit) for gradient in gradients]
-        norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
-        scale = (self.limit / (norm + 1e-6)).clamp(max=1.0)
-        return [gradient * scale for gradient in gradients]
 
 
 class CompiledUpdate:
@@ -71,13 +31,13 @@ class CompiledUpdate:
 
     Parameters and Adam's moments are moved into one tensor a parameter group, of which what
     module and optimizer hold become views: a hundred tensors less to hand over in every call.
-    Compiling begins at once; until :meth:`finish` the learner may go on with plain updates. What
-    the losses read beside the batch has to be a parameter or a buffer of the learner, or never to
+    Compiling begins at once; until :meth:`finish` training may go on with plain updates. What the
+    losses read beside the batch has to be a parameter or a buffer of the module, or never to
     change: its attributes and the optimizer's, such as ``betas``, are taken as they are now. Random
     numbers are drawn from torch's generator in the order of the plain update, on a CPU to the bit.
 
     Args:
-        learner: An ``nn.Module`` with losses.
+        rule: The module that learns.
         optimizer: Its Adam; the state is created where it is absent and changed in place.
         batch: What batches look like; all have this shape.
         compiler: Compiles it.
@@ -94,7 +54,7 @@ class CompiledUpdate:
 
     def __init__(
         self,
-        learner: Learner,
+        rule: UpdateRule,
         optimizer: Adam,
         batch: Batch,
         compiler: Compiler,
@@ -102,24 +62,23 @@ class CompiledUpdate:
         all_reduce: Callable[[Tensor], object] | None = None,
         world_size: int = 1,
     ) -> None:
-        assert isinstance(learner, nn.Module)
-        names = {id(parameter): name for name, parameter in learner.named_parameters()}
+        names = {id(parameter): name for name, parameter in rule.named_parameters()}
         groups = [FlatGroup.of(group, optimizer, names) for group in optimizer.param_groups]
-        self._parts = _Parts(learner, groups, clipping or Clipping(), world_size)
+        self._functions = _UpdateFunctions(rule, groups, clipping or Clipping(), world_size)
         self._groups = groups
-        self._state = self._parts.state()
+        self._state = self._functions.state()
         self._layouts = [Layout.of(column) for column in batch]
-        self._learner, self._optimizer = learner, optimizer
-        self._addresses = _addresses(learner, optimizer)
+        self._rule, self._optimizer = rule, optimizer
+        self._addresses = _addresses(rule, optimizer)
         self._all_reduce = all_reduce
         example = [*self._state, *batch]
         if all_reduce is None:
-            self._pending = [compiler.begin(self._parts.update, example)]
+            self._pending = [compiler.begin(self._functions.update, example)]
         else:
             gradients = [torch.empty_like(group.tensors.parameters) for group in groups]
             self._pending = [
-                compiler.begin(self._parts.gradient, example),
-                compiler.begin(self._parts.step, [*self._state, *gradients]),
+                compiler.begin(self._functions.gradient, example),
+                compiler.begin(self._functions.step, [*self._state, *gradients]),
             ]
         self._run: Callable[[Batch], Diagnostics] | None = None
 
@@ -140,12 +99,12 @@ class CompiledUpdate:
             CompilationError: It could not be compiled.
         """
         functions = [pending.finish() for pending in self._pending]
-        run = self._alone(*functions) if len(functions) == 1 else self._together(*functions)
+        run = self._in_one_process(*functions) if len(functions) == 1 else self._reduced(*functions)
         on_cuda = self._state[0].device.type == "cuda"
         self._run = _CUDAGraph(run) if on_cuda and self._all_reduce is None else run
 
     def check(self, batch: Batch) -> None:
-        """Make sure that it still computes on what learner and optimizer hold; once in a while.
+        """Make sure that it still computes on what module and optimizer hold.
 
         Raises:
             UserError: The batch is of another kind, or something moved parameters elsewhere.
@@ -156,7 +115,7 @@ class CompiledUpdate:
                 f"The update was compiled for batches of {self._layouts}, and was given "
                 f"{layouts}. All batches must be of one kind, or --model.compile_update false."
             )
-        if _addresses(self._learner, self._optimizer) != self._addresses:
+        if _addresses(self._rule, self._optimizer) != self._addresses:
             raise UserError(
                 "Parameters, buffers or the optimizer's groups were replaced during training (by a "
                 "callback that moves or loads them?), which a compiled update would not notice. "
@@ -170,14 +129,14 @@ class CompiledUpdate:
             group.follow_learning_rate()
         return self._run(batch)
 
-    def _alone(self, update: Function) -> Callable[[Batch], Diagnostics]:
+    def _in_one_process(self, update: Function) -> Callable[[Batch], Diagnostics]:
         def run(batch: Batch) -> Diagnostics:
-            return self._parts.named(update([*self._state, *batch]))
+            return self._functions.named(update([*self._state, *batch]))
 
         return run
 
-    def _together(self, gradient: Function, step: Function) -> Callable[[Batch], Diagnostics]:
-        """The same over several processes: outside of DDP's backward nobody averages for us."""
+    def _reduced(self, gradient: Function, step: Function) -> Callable[[Batch], Diagnostics]:
+        """One update of several processes, whose gradients are summed here instead of by DDP."""
         all_reduce, count = self._all_reduce, len(self._groups)
         assert all_reduce is not None
 
@@ -186,41 +145,41 @@ class CompiledUpdate:
             for flat in found[:count]:
                 all_reduce(flat)
             step([*self._state, *found[:count]])
-            return self._parts.named(found[count:])
+            return self._functions.named(found[count:])
 
         return run
 
 
-def _addresses(learner: nn.Module, optimizer: Adam) -> list[int]:
-    """Where all lies that an update reads and changes."""
-    tensors = [*learner.parameters(), *learner.buffers()]
+def _addresses(module: nn.Module, optimizer: Adam) -> list[int]:
+    """The addresses of all that an update reads and changes."""
+    tensors = [*module.parameters(), *module.buffers()]
     moments = [optimizer.state[group["params"][0]]["exp_avg"] for group in optimizer.param_groups]
     groups = [id(group) for group in optimizer.param_groups]
     return [*(tensor.data_ptr() for tensor in (*tensors, *moments)), *groups]
 
 
-class _Parts:
-    """An update and its two parts as functions of one list of tensors, as a compiler takes them.
+class _UpdateFunctions:
+    """An update, and its two halves, as functions of one list of tensors, as a compiler takes them.
 
     The list begins with ``state()``. ``update`` and ``gradient`` take the batch's columns after
     it, ``step`` the gradients.
     """
 
     def __init__(
-        self, learner: nn.Module, groups: list[FlatGroup], clipping: Clipping, world_size: int
+        self, rule: UpdateRule, groups: list[FlatGroup], clipping: Clipping, world_size: int
     ) -> None:
-        self._losses = _Method(learner, "losses")
-        self._after_step = _Method(learner, "after_step")
+        self._losses = _WithTensors(rule, rule.losses)
+        self._after_step = _WithTensors(rule, rule.after_step)
         self._groups = groups
         self._clipping = clipping
         self._world_size = world_size
         learnt = {name for group in groups for name in group.names}
-        held = [*learner.named_parameters(), *learner.named_buffers()]
+        held = [*rule.named_parameters(), *rule.named_buffers()]
         self._held = {name: tensor.detach() for name, tensor in held if name not in learnt}
         self._diagnostics: list[str] = []
 
     def state(self) -> list[Tensor]:
-        """All that the learner and its optimizer consist of."""
+        """All tensors that the module and its optimizer consist of."""
         return [*(t for group in self._groups for t in group.tensors), *self._held.values()]
 
     def named(self, diagnostics: list[Tensor]) -> Diagnostics:
@@ -260,9 +219,9 @@ class _Parts:
     def _gradients(
         self, groups: list[FlatGroup], held: dict[str, Tensor], batch: Batch
     ) -> tuple[list[Tensor], list[Tensor]]:
-        def total(parameters: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        def total(parameters: dict[str, Tensor]) -> tuple[Tensor, Diagnostics]:
             losses: Losses = self._losses.called({**parameters, **held}, batch)
-            return losses.total, losses.diagnostics()
+            return losses.total, losses.diagnostics
 
         found, diagnostics = torch.func.grad(total, has_aux=True)(_views_of(groups))
         self._diagnostics = list(diagnostics)
@@ -282,20 +241,20 @@ def _views_of(groups: list[FlatGroup]) -> dict[str, Tensor]:
     return {name: view for group in groups for name, view in group.views().items()}
 
 
-class _Method(nn.Module):
-    """A learner's method, to be called with other tensors than the learner's."""
+class _WithTensors(nn.Module):
+    """A module's method, to be called with other tensors than the module's own."""
 
-    def __init__(self, learner: nn.Module, method: str) -> None:
+    def __init__(self, module: nn.Module, method: Callable[..., Any]) -> None:
         super().__init__()
-        self.learner = learner
+        self.module = module
         self._method = method
 
     def forward(self, *args: Any) -> Any:
-        return getattr(self.learner, self._method)(*args)
+        return self._method(*args)
 
     def called(self, tensors: dict[str, Tensor], *args: Any) -> Any:
-        """Its result with these parameters and buffers, by their names in the learner."""
-        renamed = {f"learner.{name}": tensor for name, tensor in tensors.items()}
+        """Its result with these parameters and buffers, by their names in the module."""
+        renamed = {f"module.{name}": tensor for name, tensor in tensors.items()}
         return torch.func.functional_call(self, renamed, args)
 
 

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from pex_lightning.policies.policy_set import ActingPolicy, Choice, modules_of
+from pex_lightning.policies.acting import ActingPolicy, Choice
 from pex_lightning.updates.compilation.compiler import Compiler, Function, PendingFunction
 from pex_lightning.updates.compilation.source import Layout
 
 
-class CompiledActor:
+class CompiledPolicy(ActingPolicy):
     """Acts as ``policy`` does, and draws the same random numbers, a few times faster at one state.
 
-    What the policy reads has to be in its modules' parameters and buffers.
+    What the policy reads has to be in its parameters and buffers.
 
     Args:
-        policy: Acts until :meth:`use`, and wherever there is more than one state.
+        policy: Acts until :meth:`use` is called, and wherever there is more than one state.
     """
 
     def __init__(self, policy: ActingPolicy) -> None:
-        self._policy = policy
+        super().__init__(policy.members, policy.memory_size)
+        self.policy = policy
         self._act: Function | None = None
         self._tensors: list[Tensor] = []
         self._state: Layout | None = None
 
-    def act(self, observation: Tensor) -> Choice:
-        """Choose actions for observations ``[B, obs_dim]``."""
+    def act(self, observation: Tensor, memory: Tensor) -> Choice:
+        """Choose actions for ``[B, obs_dim]`` and memories ``[B, memory_size]``."""
         if self._act is None or Layout.of(observation) != self._state:
-            return self._policy.act(observation)
-        return Choice(*self._act([*self._tensors, observation]))
+            return self.policy.act(observation, memory)
+        if self.memory_size == 0:
+            return Choice(*self._act([*self._tensors, observation]), memory)
+        return Choice(*self._act([*self._tensors, observation, memory]))
+
+    def evaluation_action(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """As the policy itself does."""
+        return self.policy.evaluation_action(observation, memory)
 
     def begin(self, compiler: Compiler, observation: Tensor) -> PendingFunction:
         """Begin to compile what is to be given to :meth:`use`, for ``[1, obs_dim]`` like this.
@@ -39,21 +44,24 @@ class CompiledActor:
         Raises:
             CompilationError: It cannot be compiled.
         """
-        module = _Act(self._policy)
+        module = _Act(self.policy)
         held = dict([*module.named_parameters(), *module.named_buffers()])
         self._tensors = [tensor.detach() for tensor in held.values()]
+        count = len(self._tensors)
 
         def act(tensors: list[Tensor]) -> list[Tensor]:
-            *given, state = tensors
+            given = dict(zip(held, tensors[:count], strict=True))
             # The collector is outside of the trainer's autocast.
-            with torch.autocast(state.device.type, enabled=False):
+            with torch.autocast(observation.device.type, enabled=False):
                 result: list[Tensor] = torch.func.functional_call(
-                    module, dict(zip(held, given, strict=True)), (state,)
+                    module, given, tuple(tensors[count:])
                 )
             return result
 
         self._state = Layout.of(observation)
-        return compiler.begin(act, [*self._tensors, observation])
+        # A compiler has no use for a tensor without elements.
+        memory = [self.policy.initial_memory(observation)] if self.memory_size else []
+        return compiler.begin(act, [*self._tensors, observation, *memory])
 
     def use(self, act: Function) -> None:
         """Act with it from now on."""
@@ -61,14 +69,14 @@ class CompiledActor:
 
 
 class _Act(nn.Module):
-    """A policy's ``act`` as the forward of a module that holds what it reads."""
+    """A policy's ``act`` as the forward of a module, which returns a list of tensors."""
 
     def __init__(self, policy: ActingPolicy) -> None:
         super().__init__()
-        self._policy: Any = policy
-        for name, module in modules_of(policy).items():
-            self.add_module(name, module)
+        self.policy = policy
 
-    def forward(self, observation: Tensor) -> list[Tensor]:
-        choice = self._policy.act(observation)
-        return [choice.action, choice.policy_index, choice.choice_probs]
+    def forward(self, observation: Tensor, memory: Tensor | None = None) -> list[Tensor]:
+        if memory is not None:
+            return list(self.policy.act(observation, memory))
+        choice = self.policy.act(observation, self.policy.initial_memory(observation))
+        return list(choice[:-1])

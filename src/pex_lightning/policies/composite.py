@@ -1,0 +1,60 @@
+"""The composite policy: every member proposes an action, and a rule chooses by their values."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pex_lightning.policies.acting import ActingPolicy, Choice
+from pex_lightning.policies.choice import ChoiceRule, draw
+from pex_lightning.policies.policy_set import PolicySet
+from pex_lightning.policies.values import CandidateValues
+
+
+class CompositePolicy(ActingPolicy):
+    """Acts with one of the candidates of a policy set (PEX, arXiv 2302.00935, section 4).
+
+    Args:
+        policies: The policy set Π.
+        values: Values of the members' candidates.
+        rule: The choice between members by the values of their candidates.
+        eval_epsilon: In evaluation, the probability with which the learning member's mode, and
+            independently the best choice, is replaced by a sample.
+    """
+
+    def __init__(
+        self, policies: PolicySet, values: CandidateValues, rule: ChoiceRule, eval_epsilon: float
+    ) -> None:
+        super().__init__(policies.names)
+        self.policies = policies
+        self.values = values
+        self.rule = rule
+        self.eval_epsilon = eval_epsilon
+
+    def act(self, observation: Tensor, memory: Tensor) -> Choice:
+        """Draw one of the candidates at every state."""
+        # Not as a decorator, through which a compiled update could not look.
+        with torch.no_grad():
+            candidates = self.policies.candidates(observation)
+            probs = self.rule.probs(self.values(observation, candidates))
+            index = draw(probs)
+            return Choice(_rows(candidates, index), index, probs, memory)
+
+    @torch.no_grad()
+    def evaluation_action(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Modes and the best choice, each replaced by a sample with ``eval_epsilon``."""
+        batch, device = observation.shape[0], observation.device
+        candidates = self.policies.modes(observation)
+        explore = torch.rand(batch, 1, device=device) < self.eval_epsilon
+        sampled = self.policies.learner.perturb(candidates[-1])
+        candidates[-1] = torch.where(explore, sampled, candidates[-1])
+        values = self.values(observation, candidates)
+        best = self.rule.best(values)
+        explore = torch.rand(batch, device=device) < self.eval_epsilon
+        index = torch.where(explore, draw(self.rule.probs(values)), best)
+        return _rows(candidates, index), memory
+
+
+def _rows(candidates: Tensor, index: Tensor) -> Tensor:
+    """Rows of ``candidates`` ``[M, B, A]`` at ``index`` ``[B]``: ``[B, A]``."""
+    return candidates[index, torch.arange(index.shape[0], device=index.device)]

@@ -1,0 +1,35 @@
+"""The update as PyTorch and Lightning execute it: backward, clip, step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pex_lightning.updates.batch import Batch, Diagnostics
+from pex_lightning.updates.clipping import Clipping
+from pex_lightning.updates.rule import UpdateRule
+
+
+class PlainUpdate:
+    """Executes one gradient step after the other.
+
+    Args:
+        rule: The module that learns, in a trainer.
+        clipping: Limit of the gradient.
+    """
+
+    def __init__(self, rule: UpdateRule, clipping: Clipping) -> None:
+        self._rule = rule
+        self._clipping = clipping
+
+    def __call__(self, batch: Batch) -> Diagnostics:
+        """One gradient step; returns the diagnostics."""
+        rule = self._rule
+        # Lightning's wrapper of the optimizer counts the step in ``global_step``.
+        optimizer: Any = rule.optimizers()
+        losses = rule.losses(batch)
+        optimizer.zero_grad()
+        rule.manual_backward(losses.total)
+        self._clipping.clip_(p for group in optimizer.param_groups for p in group["params"])
+        optimizer.step()
+        rule.after_step()
+        return losses.diagnostics
