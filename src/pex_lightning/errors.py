@@ -1,4 +1,4 @@
-"""The one exception that users are meant to read, and others in a line."""
+"""The one exception that users are meant to read, others in a line, and a check that raises it."""
 
 
 class UserError(Exception):
@@ -12,3 +12,19 @@ class UserError(Exception):
 def in_one_line(error: BaseException) -> str:
     """An exception's type and the first line of what it says."""
     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+
+
+def check_range(flag: str, value: object, fits: bool, expected: str) -> None:
+    """Refuse a setting outside of its range.
+
+    Args:
+        flag: The setting, as on the command line.
+        value: What was given.
+        fits: Whether it is within its range.
+        expected: The range in words.
+
+    Raises:
+        UserError: It does not fit; names the flag, the value and the range.
+    """
+    if not fits:
+        raise UserError(f"{flag} is {value}; it must be {expected}.")

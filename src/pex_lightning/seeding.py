@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,3 +26,18 @@ def derive_seed(*parts: int | str) -> int:
     words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in parts]
     state = np.random.SeedSequence(words).generate_state(1, np.uint64)
     return int(state[0]) >> 1
+
+
+def random_state() -> dict[str, Any]:
+    """The state of torch's generators, for a checkpoint."""
+    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Undo :func:`random_state`."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

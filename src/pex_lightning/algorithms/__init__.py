@@ -3,6 +3,7 @@
 from pex_lightning.algorithms.base import Algorithm
 from pex_lightning.algorithms.iql import IQL
 from pex_lightning.algorithms.load import ALGORITHMS, load_algorithm
+from pex_lightning.algorithms.online_iql import OnlineIQL
 from pex_lightning.algorithms.pex import PEX
 
-__all__ = ["ALGORITHMS", "IQL", "PEX", "Algorithm", "load_algorithm"]
+__all__ = ["ALGORITHMS", "IQL", "PEX", "Algorithm", "OnlineIQL", "load_algorithm"]

@@ -1,228 +1,282 @@
-"""What every algorithm shares: one Adam with named groups, the update loop, the checkpoint."""
+"""What every method states, and what is the same in all of them."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
-from pytorch_lightning import LightningModule
 from tensordict import TensorDictBase
-from torch import Tensor, nn
+from torch import nn
 
 from pex_lightning.data.description import DataDescription
-from pex_lightning.errors import UserError
-from pex_lightning.handover import CHECKPOINT_KEY, CheckpointHeader
-from pex_lightning.nn.critic import Critic
-from pex_lightning.policies.policy_set import ActingPolicy
-from pex_lightning.seeding import derive_seed, global_seed
-from pex_lightning.updates.batch import Batch, batches
-from pex_lightning.updates.compiled import (
-    ClipAlgorithm,
-    Clipping,
-    CompileChoice,
-    CompiledUpdate,
-    Losses,
+from pex_lightning.data.stage_data import stage_data
+from pex_lightning.errors import UserError, check_range
+from pex_lightning.handover import Checkpoint, CheckpointHeader, check_hand_over
+from pex_lightning.handover.checkpoint import (
+    CHECKPOINT_KEY,
+    DATA_STATE_KEY,
+    PLACES,
+    Part,
+    migrate,
+    parts_of,
 )
-from pex_lightning.updates.compiled_policy import CompiledActor
-from pex_lightning.updates.executor import Compiling, scales_gradients
+from pex_lightning.handover.moments import take_moments
+from pex_lightning.nn.critic import Critic
+from pex_lightning.nn.gaussian import GaussianPolicy
+from pex_lightning.policies.acting import ActingPolicy
+from pex_lightning.seeding import derive_seed, global_seed, random_state, set_random_state
+from pex_lightning.updates.batch import Diagnostics
+from pex_lightning.updates.clipping import ClipAlgorithm, Clipping
+from pex_lightning.updates.compiled import CompileChoice
+from pex_lightning.updates.compiled_policy import CompiledPolicy
+from pex_lightning.updates.executor import UpdateExecutor, scales_gradients
+from pex_lightning.updates.rule import UpdateRule
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
-class Algorithm(LightningModule, ABC):
-    """Base of every learner: ``training_step`` takes a chunk and updates, nothing else.
+class Algorithm(UpdateRule):
+    """Base of every method: ``training_step`` takes a chunk and updates, nothing else.
 
     A chunk is a TensorDict ``[K, B]`` in TED layout; each of its ``K`` batches is one gradient
-    step and one ``trainer.global_step``. Networks are built in ``configure_model``, when the data
-    module has said what the environment looks like.
+    step and one ``trainer.global_step``. A method states in one file what it takes over
+    (``takes``, ``start``), whether it acts (``acts``), its networks (``build``), its parameter
+    groups (``groups``), its losses (``losses``, ``after_step``), its schedules
+    (``learning_rate_factors``, ``follow``) and who acts (``acting_policy``). The terms of
+    ``losses`` and the ``groups`` have the same names. A constructor passes on what it does not use
+    by ``**kwargs``, so that a hyper-parameter stands once.
+
+    Args:
+        gamma: Discount a step.
+        tau: Polyak step of the target critic.
+        learning_rate: Of Adam, for all networks.
+        hidden_dims: Sizes of every network's hidden layers.
+        num_q: Number of Q-functions; the smallest value counts.
+        gradient_clip_val: Largest norm (or value) of the gradient over all networks together;
+            off by default.
+        gradient_clip_algorithm: Clip by ``norm`` or by ``value``.
+        compile_update: Whether to compile the whole update into one function: faster, and equal
+            up to rounding; Lightning's hooks between backward and step are not called then.
+            ``auto`` does on a GPU, and on a CPU in runs of 100,000 updates or more where there is
+            a C++ compiler; there the first 2,000 updates are plain, while another process
+            compiles. ``true`` compiles all of them, and waits for that. Settings such as ``beta``
+            are compiled in: what a callback makes of them later has no effect.
 
     Attributes:
-        critic: Q, target and V, at the state-dict prefix ``critic.`` in every algorithm.
+        takes: Parts of an offline checkpoint that the method starts from; empty if it starts from
+            nothing.
+        acts: Whether it steps an environment while it learns.
+        places: Under which prefix of its state dict lies what it can hand over.
         diagnostics: Scalars of the last update, on the device.
-        resumed: Whether a checkpoint of this very algorithm was loaded.
+        resumed: Whether a checkpoint of this very method was loaded.
+
+    Raises:
+        UserError: A value is outside of its range.
     """
 
-    critic: Critic
-    diagnostics: Mapping[str, Tensor]
+    takes: ClassVar[frozenset[Part]] = frozenset()
+    acts: ClassVar[bool] = False
+    places: ClassVar[Mapping[Part, str]] = PLACES
 
     def __init__(
         self,
-        *,
-        tau: float,
-        learning_rate: float,
-        gradient_clip_val: float | None,
-        gradient_clip_algorithm: ClipAlgorithm,
-        compile_update: CompileChoice,
+        gamma: float = 0.99,
+        tau: float = 0.005,
+        learning_rate: float = 3e-4,
+        hidden_dims: Sequence[int] = (256, 256),
+        num_q: int = 2,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: ClipAlgorithm = "norm",
+        compile_update: CompileChoice = "auto",
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.compile_update = compile_update
+        hidden_dims = [int(size) for size in hidden_dims]
+        check_range("--model.gamma", gamma, 0.0 <= gamma <= 1.0, "between 0 and 1")
+        check_range("--model.tau", tau, 0.0 < tau <= 1.0, "above 0 and at most 1")
+        check_range("--model.learning_rate", learning_rate, learning_rate > 0.0, "above 0")
+        sizes_fit = all(size > 0 for size in hidden_dims)
+        check_range("--model.hidden_dims", hidden_dims, sizes_fit, "all above 0")
+        check_range("--model.num_q", num_q, num_q >= 1, "at least 1")
+        clip_fits = gradient_clip_val is None or gradient_clip_val > 0.0
+        check_range("--model.gradient_clip_val", gradient_clip_val, clip_fits, "above 0")
+        # The arguments of all constructors of the class, those of a subclass too.
+        self.save_hyperparameters()
+        self.hparams["hidden_dims"] = hidden_dims
+        self.gamma = gamma
         self.tau = tau
         self.learning_rate = learning_rate
-        self.gradient_clip_val = gradient_clip_val
-        self.gradient_clip_algorithm = gradient_clip_algorithm
-        self.diagnostics = {}
-        self._compiling: Compiling | None = None
-        self._collects: CompiledActor | None = None
+        self.hidden_dims = hidden_dims
+        self.num_q = num_q
+        self.clipping = Clipping(gradient_clip_val, gradient_clip_algorithm)
+        self.compile_update = compile_update
+        self.diagnostics: Diagnostics = {}
+        self.resumed = False
+        self._given: tuple[Checkpoint, ...] = ()
+        self._continued: list[tuple[Checkpoint, tuple[str, ...]]] = []
+        self._executor: UpdateExecutor | None = None
+        self._collecting: CompiledPolicy | None = None
         self._data: DataDescription | None = None
         self._random_state: Mapping[str, Any] | None = None
-        self.resumed = False
 
     @abstractmethod
     def build(self, data: DataDescription) -> None:
         """Create the networks for this environment."""
 
-    @abstractmethod
-    def actor_parameters(self) -> Iterable[nn.Parameter]:
-        """Parameters of the policy that learns."""
+    def start(self, given: Sequence[Checkpoint]) -> None:
+        """Take over from checkpoints what ``takes`` says; the networks are there."""
 
     @abstractmethod
-    def losses(self, batch: Batch) -> Losses:
-        """Every loss on one batch, computed from the networks as they are."""
+    def groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
+        """The parameters that learn, in named groups; one Adam trains them."""
 
     @abstractmethod
     def acting_policy(self) -> ActingPolicy:
-        """The policy that collects and is evaluated; it shares this module's parameters.
+        """The policy that collects and is evaluated; it shares this module's parameters."""
 
-        What its choices depend on beside them has to be in buffers: it may be compiled.
+    def follow(self, step: int) -> None:
+        """Set buffers that depend on the number of updates: before the first and every chunk."""
+
+    def on_evaluation(self, metrics: Mapping[str, float]) -> None:
+        """Called after every evaluation, in all processes of a run, with its ``eval/*``."""
+
+    def hand_over(self, *checkpoints: Checkpoint) -> None:
+        """Start from these checkpoints; call it before training. A resume needs none."""
+        self._given = checkpoints
+
+    def attach(self, data: DataDescription) -> None:
+        """Build the networks for ``data``, and start from what was handed over.
+
+        Raises:
+            UserError: A checkpoint that was handed over does not fit.
         """
+        for checkpoint in self._given:
+            check_hand_over(checkpoint, data, self.takes, self.hparams)
+        self._data = data
+        self.build(data)
+        if self._given:
+            self.start(self._given)
+        self.follow(0)
+
+    def new_critic(self, data: DataDescription) -> Critic:
+        """A fresh critic of this module's sizes."""
+        env = data.env
+        return Critic(env.obs_dim, env.action_dim, self.hidden_dims, self.num_q)
+
+    def new_policy(self, data: DataDescription) -> GaussianPolicy:
+        """A fresh policy of this module's sizes."""
+        env = data.env
+        return GaussianPolicy(env.obs_dim, env.action_low, env.action_high, self.hidden_dims)
+
+    def continue_moments(self, checkpoint: Checkpoint, *groups: str) -> None:
+        """Let Adam go on with a checkpoint's moments in these groups; call it in ``start``.
+
+        An Adam that starts from nothing moves every parameter by its full learning rate at first,
+        however small its gradients are, and so shakes a network that has converged.
+        """
+        self._continued.append((checkpoint, groups))
 
     @property
     def compiles(self) -> bool:
         """Whether updates are compiled, perhaps not the first ones; known when training starts."""
-        return self._compiling is not None and self._compiling.compiles
+        return self._executor is not None and self._executor.compiles
 
-    def collecting_policy(self) -> CompiledActor:
+    def collecting_policy(self) -> CompiledPolicy:
         """The acting policy for an environment of this process, on a CPU compiled with updates."""
-        self._collects = CompiledActor(self.acting_policy())
-        return self._collects
+        policy = CompiledPolicy(self.acting_policy())
+        self.hold_unregistered("_collecting", policy)
+        return policy
 
-    def after_step(self) -> None:
-        """What follows the optimizer's step: the target's Polyak step."""
-        self.critic.update_target(self.tau)
-
-    def actor_learning_rate(self, step: int) -> float:
-        """Factor on the actor's learning rate after ``step`` updates; 1 unless overridden."""
-        del step
-        return 1.0
+    def hold_unregistered(self, name: str, module: nn.Module | None) -> None:
+        """Keep a module whose parameters are in the state dict already, by other names."""
+        object.__setattr__(self, name, module)
 
     def configure_model(self) -> None:
         """Build the networks once, from what the data module describes."""
-        self._check_precision()
-        if hasattr(self, "critic"):
-            return
-        describe = getattr(self.trainer.datamodule, "describe", None)  # type: ignore[attr-defined]
-        if describe is None:
+        check_precision(self.trainer.precision, "--trainer")
+        if scales_gradients(self.trainer) and self.clipping.limit is not None:
             raise UserError(
-                f"{type(self).__name__} needs a data module of pex-lightning (OfflineData or "
-                "OnlineData), which says what the environment looks like; got "
-                f"{type(self.trainer.datamodule).__name__}."  # type: ignore[attr-defined]
+                "--trainer.precision 16-mixed scales the gradients, which cannot be clipped "
+                "before they are scaled back. Use bf16-mixed, or leave gradient_clip_val out."
             )
-        self.attach(describe())
-
-    def attach(self, data: DataDescription) -> None:
-        """Build the networks for ``data`` (outside of a trainer, to load a checkpoint say)."""
-        self._data = data
-        self.build(data)
+        if self._data is None:
+            self.attach(stage_data(self.trainer).describe())
 
     def configure_optimizers(self) -> torch.optim.Adam:
-        """One fused Adam with the groups ``q``, ``v`` and ``actor``."""
-        groups = [
-            {"name": "q", "params": list(self.critic.q_net.parameters())},
-            {"name": "v", "params": list(self.critic.v_net.parameters())},
-            {"name": "actor", "params": list(self.actor_parameters())},
-        ]
-        return torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
+        """One fused Adam with the groups that the method states.
 
-    def set_learning_rates(self, optimizer: torch.optim.Adam, step: int) -> None:
-        """The rates after ``step`` updates: constant but for the actor's schedule.
-
-        A function of the step alone, so that nothing of it has to be kept for a resume.
+        Raises:
+            UserError: The method starts from an offline stage and was given none, or the moments
+                of what it was given are damaged.
         """
-        for group in optimizer.param_groups:
-            factor = self.actor_learning_rate(step) if group["name"] == "actor" else 1.0
-            group["lr"] = self.learning_rate * factor
+        if self.takes and not self._given and not self.resumed:
+            raise UserError(
+                f"{method_name(type(self))} needs an offline stage to start from: "
+                "--offline.ckpt_path FILE takes a finished one, an `offline` section in the "
+                "configuration trains one; from Python, call hand_over() first."
+            )
+        groups = [{"name": name, "params": list(found)} for name, found in self.groups().items()]
+        optimizer = torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
+        for checkpoint, names in self._continued:
+            take_moments(optimizer, checkpoint, names)
+        return optimizer
 
     def training_step(self, chunk: TensorDictBase, batch_idx: int) -> None:
         """One gradient step for each of the chunk's ``K`` batches."""
         del batch_idx
-        update = self._compiling.update_for(next(batches(chunk))) if self._compiling else None
-        if update is not None:
-            self._train_compiled(update, chunk)
-            return
-        optimizer: Any = self.optimizers()
-        for batch in batches(chunk):
-            losses = self.losses(batch)
-            optimizer.zero_grad()
-            self.manual_backward(losses.total)
-            if self.gradient_clip_val is not None:
-                self._clip_gradients(optimizer, self.gradient_clip_val)
-            optimizer.step()
-            self.after_step()
-            self.set_learning_rates(optimizer, self.global_step)
-        self.diagnostics = losses.diagnostics()
-
-    def _train_compiled(self, update: CompiledUpdate, chunk: TensorDictBase) -> None:
-        optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        # What Lightning's wrapper of the optimizer does: ``global_step`` counts gradient steps.
-        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        for batch in batches(chunk):
-            diagnostics = update(batch)
-            progress.increment_ready()
-            progress.increment_completed()
-            self.set_learning_rates(optimizer, self.global_step)
-        # A recorded update writes the next ones into the same memory.
-        self.diagnostics = {name: value.clone() for name, value in diagnostics.items()}
+        assert self._executor is not None
+        self.diagnostics = self._executor.run(chunk)
+        self.follow(self.global_step)
 
     def on_train_start(self) -> None:
         """Give this process its own random stream, or the one it was interrupted with."""
         rank = self.global_rank
         if self._random_state is not None and rank == 0:
-            _set_random_state(self._random_state)
+            set_random_state(self._random_state)
         else:
             torch.manual_seed(derive_seed("train", global_seed(), rank, self.global_step))
         self._random_state = None
-        optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        self.set_learning_rates(optimizer, self.global_step)
-        clipping = Clipping(self.gradient_clip_val, self.gradient_clip_algorithm)
-        self._compiling = Compiling(self, optimizer, self.compile_update, clipping, self._collects)
+        self._executor = UpdateExecutor(self, self.compile_update, self.clipping, self._collecting)
 
     def on_train_end(self) -> None:
         """Let go of what was compiled, and of the memory that it holds."""
-        if self._compiling is not None:
-            self._compiling.end()
-        self._collects = None
+        if self._executor is not None:
+            self._executor.end()
+        self.hold_unregistered("_collecting", None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what this is, and keep the random state."""
+        """Say what this is, and keep the random state and the data module's."""
         assert self._data is not None
-        env_steps = getattr(self.trainer.datamodule, "env_steps", 0)  # type: ignore[attr-defined]
-        header = CheckpointHeader(type(self).__name__, self._data, self.global_step, env_steps)
+        data = stage_data(self.trainer)
+        header = CheckpointHeader(
+            algorithm=method_name(type(self)),
+            stage="online" if data.steps_environment else "offline",
+            parts=parts_of(checkpoint["state_dict"], self.places),
+            members=self.acting_policy().members,
+            data=self._data,
+            gradient_steps=self.global_step,
+            env_steps=data.env_steps,
+        )
         checkpoint[CHECKPOINT_KEY] = header.to_dict()
-        checkpoint["random_state"] = _random_state()
+        checkpoint[DATA_STATE_KEY] = data.run_state()
+        checkpoint["random_state"] = random_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the random state back; it is set when training starts."""
+        """Take back what :meth:`on_save_checkpoint` kept; random states when training starts."""
+        migrate(checkpoint)
         self._random_state = checkpoint.get("random_state")
+        state = checkpoint.get(DATA_STATE_KEY)
+        if state is not None:
+            stage_data(self.trainer).load_run_state(state)
         self.resumed = True
 
-    def _check_precision(self) -> None:
-        check_precision(self.trainer.precision, "--trainer")
-        if scales_gradients(self.trainer) and self.gradient_clip_val is not None:
-            raise UserError(
-                "--trainer.precision 16-mixed scales the gradients, which cannot be clipped "
-                "before they are scaled back. Use bf16-mixed, or leave gradient_clip_val out."
-            )
 
-    def _clip_gradients(self, optimizer: Any, limit: float) -> None:
-        """Clip over all networks together, as ``Trainer(gradient_clip_val=…)`` would."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        if self.gradient_clip_algorithm == "norm":
-            nn.utils.clip_grad_norm_(parameters, limit)
-        else:
-            nn.utils.clip_grad_value_(parameters, limit)
+def method_name(method: type[Algorithm]) -> str:
+    """What a method is called in checkpoints: its class, with its module if that is a user's."""
+    ours = method.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return method.__name__ if ours else f"{method.__module__}.{method.__qualname__}"
 
 
 def check_precision(precision: str, flag: str) -> None:
@@ -240,16 +294,3 @@ def check_precision(precision: str, flag: str) -> None:
             f"{flag}.precision is {precision}; environments speak float32, so it must be one of "
             f"{', '.join(PRECISIONS)}."
         )
-
-
-def _random_state() -> dict[str, Any]:
-    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _set_random_state(state: Mapping[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])

@@ -1,27 +1,44 @@
-"""An algorithm back from its checkpoint, by a name from a fixed list."""
+"""A method back from its checkpoint, by a known name or as a class that the user gives."""
 
 from __future__ import annotations
 
-from pex_lightning.algorithms.base import Algorithm
+from pex_lightning.algorithms.base import Algorithm, method_name
 from pex_lightning.algorithms.iql import IQL
+from pex_lightning.algorithms.online_iql import OnlineIQL
 from pex_lightning.algorithms.pex import PEX
 from pex_lightning.errors import UserError
 from pex_lightning.handover import Checkpoint
 
-ALGORITHMS: dict[str, type[Algorithm]] = {"IQL": IQL, "PEX": PEX}
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    method.__name__: method for method in (IQL, OnlineIQL, PEX)
+}
 
 
-def load_algorithm(checkpoint: Checkpoint) -> Algorithm:
+def load_algorithm(checkpoint: Checkpoint, method: type[Algorithm] | None = None) -> Algorithm:
     """Rebuild the module that wrote ``checkpoint``, with its parameters.
 
+    Args:
+        checkpoint: The checkpoint.
+        method: Its class, where that is none of this package's. A checkpoint names its class, but
+            no module is imported because a file says so.
+
     Raises:
-        UserError: The algorithm is unknown, or hyper-parameters or parameters do not fit it.
+        UserError: The method is unknown or another one, or hyper-parameters or parameters do not
+            fit it.
     """
     name, path = checkpoint.header.algorithm, checkpoint.path
-    if name not in ALGORITHMS:
-        raise UserError(f"{path} is of algorithm {name!r}; known are {', '.join(ALGORITHMS)}.")
+    if method is None:
+        method = ALGORITHMS.get(name)
+    elif method_name(method) != name:
+        raise UserError(f"--model is {method_name(method)}, but {path} is of {name}.")
+    if method is None:
+        raise UserError(
+            f"{path} is of {name!r}, which is none of this package's methods "
+            f"({', '.join(ALGORITHMS)}). If you trust that module, say so with --model {name}; "
+            "from Python, give its class to load_algorithm."
+        )
     try:
-        module = ALGORITHMS[name](**checkpoint.hyper_parameters)
+        module = method(**checkpoint.hyper_parameters)
         module.attach(checkpoint.header.data)
         module.load_state_dict(dict(checkpoint.state_dict))
     except (TypeError, ValueError, RuntimeError) as error:

@@ -12,8 +12,9 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from pex_lightning.callbacks.evaluation import Evaluation
+from pex_lightning.data.stage_data import stage_data
 from pex_lightning.errors import UserError
-from pex_lightning.files.torch_files import load_safely
+from pex_lightning.handover import read_checkpoint
 from pex_lightning.replay.store import remove_unlisted
 
 _log = logging.getLogger(__name__)
@@ -112,18 +113,15 @@ class RunCheckpoint(Checkpoint):
         self._save(trainer, self.best)
 
     def _save(self, trainer: Trainer, path: Path) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         replay = self._directory / "replay"
-        if hasattr(data, "save_replay"):
-            self._files[path.name] = data.save_replay(replay)
+        self._files[path.name] = stage_data(trainer).save_replay(replay)
         aside = _aside(path)
         trainer.save_checkpoint(aside)
         if trainer.is_global_zero:
             os.replace(aside, path)
         trainer.strategy.barrier("checkpoint")
-        if hasattr(data, "save_replay"):
-            listed = set().union(*self._files.values())
-            remove_unlisted(replay / f"rank-{trainer.global_rank}", listed)
+        listed = set().union(*self._files.values())
+        remove_unlisted(replay / f"rank-{trainer.global_rank}", listed)
 
 
 def _aside(path: Path) -> Path:
@@ -133,9 +131,9 @@ def _aside(path: Path) -> Path:
 def _replay_files(path: Path, rank: int) -> set[str]:
     """Names of the replay files that an existing checkpoint of an online run needs."""
     try:
-        raw = load_safely(path)
+        state = read_checkpoint(path).data_state or {}
     except UserError as error:
         _log.warning("%s It is left as it is until it is written anew.", error)
         return set()
-    manifest = raw.get("OnlineData", {}).get("replay") or []
+    manifest = state.get("replay") or []
     return {segment["file"] for segment in manifest[rank]} if rank < len(manifest) else set()

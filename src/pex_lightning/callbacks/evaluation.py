@@ -14,14 +14,34 @@ from pex_lightning.algorithms.base import Algorithm
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
 from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.data.description import DataDescription
-from pex_lightning.data.offline import OfflineData
+from pex_lightning.data.stage_data import stage_data
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
+from pex_lightning.policies.acting import ActingPolicy, Choice
 
 _log = logging.getLogger(__name__)
 
 
 class _BrokenOffError(Exception):
     """The user wants the end; what was evaluated so far counts for nothing."""
+
+
+class _Interruptible(ActingPolicy):
+    """Acts as a policy does until a signal asks for the end."""
+
+    def __init__(self, policy: ActingPolicy, interrupt: GracefulInterrupt) -> None:
+        super().__init__(policy.members, policy.memory_size)
+        self.policy = policy
+        self._interrupt = interrupt
+
+    def act(self, observation: torch.Tensor, memory: torch.Tensor) -> Choice:
+        return self.policy.act(observation, memory)
+
+    def evaluation_action(
+        self, observation: torch.Tensor, memory: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._interrupt.received:
+            raise _BrokenOffError
+        return self.policy.evaluation_action(observation, memory)
 
 
 class Evaluation(Callback):
@@ -64,7 +84,7 @@ class Evaluation(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Have chunks end where evaluations are due."""
         del pl_module, stage
-        cast(OfflineData, trainer.datamodule).boundary = self._every  # type: ignore[attr-defined]
+        stage_data(trainer).boundary = self._every
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Where the stage starts from."""
@@ -108,7 +128,8 @@ class Evaluation(Callback):
 
     def _evaluate(self, trainer: Trainer, module: Algorithm) -> None:
         start = time.perf_counter()
-        data: DataDescription = trainer.datamodule.describe()  # type: ignore[attr-defined]
+        stage = stage_data(trainer)
+        data = stage.describe()
         try:
             mine = self._run_share(trainer, module, data)
         except _BrokenOffError:
@@ -117,14 +138,14 @@ class Evaluation(Callback):
         result = _gather(mine, trainer.world_size)
         metrics = evaluation_metrics(result, data)
         self.latest, self.evaluated_at = metrics, trainer.global_step
-        env_steps = getattr(trainer.datamodule, "env_steps", 0)  # type: ignore[attr-defined]
+        module.on_evaluation(metrics)
         for logger in trainer.loggers:
-            logger.log_metrics({**metrics, "env_steps": env_steps}, trainer.global_step)
+            logger.log_metrics({**metrics, "env_steps": stage.env_steps}, trainer.global_step)
         tensors = {name: torch.tensor(value) for name, value in metrics.items()}
         trainer.callback_metrics.update(tensors)
         seconds = time.perf_counter() - start
         self.seconds += seconds
-        _log.info(_summary(result, metrics, data, trainer.global_step, env_steps, seconds))
+        _log.info(_summary(result, metrics, data, trainer.global_step, stage.env_steps, seconds))
 
     def _close(self) -> None:
         if self._evaluator is not None:
@@ -148,14 +169,10 @@ class Evaluation(Callback):
                 seed=self._seed + first,
                 num_workers=None if world == 1 else 1,
             )
-        act = module.acting_policy().evaluation_action
-        may_stop = world == 1 and self._interrupt is not None
-
-        def policy(observation: torch.Tensor) -> torch.Tensor:
-            if may_stop and self._interrupt is not None and self._interrupt.received:
-                raise _BrokenOffError
-            return act(observation)
-
+        interrupt = self._interrupt if world == 1 else None
+        policy = module.acting_policy()
+        if interrupt is not None:
+            policy = _Interruptible(policy, interrupt)
         return self._evaluator.run(policy, module.device)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from pex_lightning.callbacks.evaluation import Evaluation
+from pex_lightning.data.stage_data import stage_data
 
 
 class TrainMetrics(Callback):
@@ -43,11 +44,10 @@ class TrainMetrics(Callback):
         diagnostics: dict[str, Any] = pl_module.diagnostics  # type: ignore[assignment]
         metrics = {f"train/{name}": float(value) for name, value in diagnostics.items()}
         metrics["train/updates_per_second"] = steps / (now - self._since)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if hasattr(data, "statistics"):
-            for name, value in data.statistics.take().items():
-                metrics[f"train/{name}"] = value
-        metrics["env_steps"] = getattr(data, "env_steps", 0)
+        data = stage_data(trainer)
+        for name, value in data.take_statistics().items():
+            metrics[f"train/{name}"] = value
+        metrics["env_steps"] = data.env_steps
         for logger in trainer.loggers:
             logger.log_metrics(metrics, trainer.global_step)
         self._logged_at, self._since = trainer.global_step, now

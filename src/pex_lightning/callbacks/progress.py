@@ -10,13 +10,14 @@ from pytorch_lightning.callbacks import ProgressBar
 from tqdm import tqdm
 
 from pex_lightning.callbacks.evaluation import Evaluation
+from pex_lightning.data.stage_data import stage_data
 
 REFRESH_SECONDS = 0.5
 REFRESH_SECONDS_IN_A_FILE = 60.0
 
 
 class RunProgressBar(ProgressBar):
-    """Counts gradient steps; shows updates a second, the last score and π_β's share.
+    """Counts gradient steps; shows updates a second, the last score and who acts how often.
 
     Args:
         stage: ``offline`` or ``online``, shown in front.
@@ -93,8 +94,10 @@ class RunProgressBar(ProgressBar):
             if name in latest:
                 facts[shown] = f"{latest[name]:.1f}"
                 break
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if hasattr(data, "statistics"):
-            facts["π_β"] = f"{100 * data.statistics.recent_offline_share():.0f}%"
+        data = stage_data(trainer)
+        # The last member has the rest.
+        for name, share in list(data.recent_shares().items())[:-1]:
+            facts[name] = f"{100 * share:.0f}%"
+        if data.steps_environment:
             facts["env"] = f"{data.env_steps:,}"
         return facts

@@ -14,20 +14,20 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_only
 
-from pex_lightning.algorithms import PEX, Algorithm
+from pex_lightning.algorithms import Algorithm
 from pex_lightning.cli.console import sigterm_as_exit
 from pex_lightning.cli.parser import FitCLI, parse_fit
 from pex_lightning.cli.settings import RunSettings
-from pex_lightning.cli.stage import Stage, StageEnd, StageName
-from pex_lightning.data.online import OnlineData
+from pex_lightning.cli.stage import Stage, StageEnd
 from pex_lightning.errors import UserError
 from pex_lightning.handover import (
-    HANDED_OVER,
     Checkpoint,
     check_hand_over,
     check_same_data,
     read_checkpoint,
 )
+from pex_lightning.handover.checkpoint import Stage as StageName
+from pex_lightning.handover.checks import CRITIC_PARTS, CRITIC_SETTINGS
 
 _log = logging.getLogger(__name__)
 
@@ -89,11 +89,11 @@ class _Run:
         given = self._given_offline_checkpoint()
         if checkpoint is None:
             self._make_room()
-        if isinstance(self._main.module, PEX) and resumed is not self._main:
+        if self._main.module.takes and resumed is not self._main:
             before = given or self._offline_before(checkpoint)
             if isinstance(before, StageEnd):
                 return self._stopped(before)
-            self._hand_over(self._main.module, before)
+            self._hand_over(before)
             checkpoint = None
         end = self._main.run(checkpoint)
         if end.received is not None:
@@ -117,9 +117,9 @@ class _Run:
             )
         return read_checkpoint(self._offline.last)
 
-    def _hand_over(self, pex: PEX, checkpoint: Checkpoint) -> None:
-        check_hand_over(checkpoint, self._main.data.describe(), pex.hparams)
-        pex.hand_over(checkpoint)
+    def _hand_over(self, checkpoint: Checkpoint) -> None:
+        self._check_hand_over(checkpoint)
+        self._main.module.hand_over(checkpoint)
         _log.info(
             "Hand-over from %s: %s updates on %s",
             checkpoint.path,
@@ -132,8 +132,12 @@ class _Run:
         if self._offline_ckpt_path is None:
             return None
         checkpoint = read_checkpoint(self._offline_ckpt_path)
-        check_hand_over(checkpoint, self._main.data.describe(), self._main.module.hparams)
+        self._check_hand_over(checkpoint)
         return checkpoint
+
+    def _check_hand_over(self, checkpoint: Checkpoint) -> None:
+        module = self._main.module
+        check_hand_over(checkpoint, self._main.data.describe(), module.takes, module.hparams)
 
     def _resume(self) -> tuple[Stage | None, Checkpoint | None]:
         """The stage that ``--ckpt_path`` continues, and its checkpoint."""
@@ -150,8 +154,10 @@ class _Run:
             checkpoint = read_checkpoint(stage.last)
         else:
             checkpoint = read_checkpoint(self._ckpt_path)
-            fitting = (s for s in stages if s.algorithm == checkpoint.header.algorithm)
-            stage = next(fitting, self._main)
+            header = checkpoint.header
+            fitting = [stage for stage in stages if stage.algorithm == header.algorithm]
+            fitting.sort(key=lambda stage: stage.name != header.stage)
+            stage = fitting[0] if fitting else self._main
         stage.check_resume(checkpoint)
         return stage, checkpoint
 
@@ -252,31 +258,41 @@ class _Run:
 
     def _check_stages(self) -> None:
         """Refuse, before the first stage, what would end the second."""
-        pex = isinstance(self._main.module, PEX)
-        if pex and not isinstance(self._main.data, OnlineData):
+        module, data, name = self._main.module, self._main.data, self._main.algorithm
+        given = self._offline is not None or self._offline_ckpt_path is not None
+        if given and not module.takes:
             raise UserError(
-                f"--model PEX steps an environment, which --data {type(self._main.data).__name__} "
-                "does not. Use --data OnlineData."
-            )
-        takes = self._offline is not None or self._offline_ckpt_path is not None
-        if takes and not pex:
-            raise UserError(
-                f"--model {self._main.algorithm} takes nothing over from an offline stage, but "
-                "one is given under --offline. Use --model PEX, or leave --offline.model and "
+                f"--model {name} takes nothing over from an offline stage, but one is given under "
+                "--offline. Use a method that does, such as PEX, or leave --offline.model and "
                 "--offline.ckpt_path out."
             )
-        if pex and not takes and self._ckpt_path is None:
+        if module.acts != data.steps_environment:
+            does, other = (
+                ("steps an environment", "OnlineData")
+                if module.acts
+                else ("learns from a dataset alone", "OfflineData")
+            )
             raise UserError(
-                "PEX starts from an offline stage: give --offline.ckpt_path FILE, or describe one "
-                "under `offline:` as conf/pointmaze.yaml does."
+                f"--model {name} {does}, which --data {type(data).__name__} does not fit. Use "
+                f"--data {other}, or a method for it."
+            )
+        if module.takes and not given and self._ckpt_path is None:
+            raise UserError(
+                f"{name} starts from an offline stage: give --offline.ckpt_path FILE, or describe "
+                "one under `offline:` as conf/pointmaze.yaml does."
             )
         self._main.check_trainer()
         if self._offline is None:
             return
         self._offline.check_trainer()
-        ours, theirs = self._main.module.hparams, self._offline.module.hparams
-        for key in HANDED_OVER:
-            if ours[key] != theirs[key]:
+        if self._offline.module.acts:
+            raise UserError(
+                f"--offline.model {self._offline.algorithm} steps an environment, which the "
+                "offline stage does not. Use a method that learns from a dataset, such as IQL."
+            )
+        ours, theirs = module.hparams, self._offline.module.hparams
+        for key in CRITIC_SETTINGS:
+            if module.takes & CRITIC_PARTS and ours[key] != theirs[key]:
                 raise UserError(
                     f"--model.{key} is {ours[key]}, --offline.model.{key} {theirs[key]}; what is "
                     "handed over must be the same in both stages."
@@ -288,7 +304,7 @@ class _Run:
                 f"--trainer.max_steps is {trainer_args['max_steps']}; give the number of gradient "
                 "steps."
             )
-        name: StageName = "online" if isinstance(cli.datamodule, OnlineData) else "offline"
+        name: StageName = "online" if cli.datamodule.steps_environment else "offline"
         return Stage(
             name=name,
             directory=self._settings.directory / name,

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentError, set_parsing_settings
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from pex_lightning.algorithms import IQL, PEX, Algorithm  # noqa: F401  (names for class_path)
+from pex_lightning.algorithms import Algorithm
 from pex_lightning.cli.config_files import expand_bases
 from pex_lightning.cli.explain import explain
 from pex_lightning.cli.settings import EvaluationSettings, RunSettings

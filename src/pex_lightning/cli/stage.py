@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
-from typing import Any, Literal
+from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer, seed_everything
@@ -16,7 +16,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from pex_lightning.algorithms import Algorithm
-from pex_lightning.algorithms.base import check_precision
+from pex_lightning.algorithms.base import check_precision, method_name
 from pex_lightning.callbacks.checkpoint import LAST, RunCheckpoint
 from pex_lightning.callbacks.csv_logger import MetricsCSV
 from pex_lightning.callbacks.evaluation import Evaluation
@@ -27,9 +27,8 @@ from pex_lightning.cli.settings import EvaluationSettings
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.errors import UserError
 from pex_lightning.handover import Checkpoint, check_resume
+from pex_lightning.handover.checkpoint import Stage as StageName
 from pex_lightning.seeding import derive_seed
-
-StageName = Literal["offline", "online"]
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ class Stage:
 
     @property
     def algorithm(self) -> str:
-        """Class name of the learner."""
-        return type(self.module).__name__
+        """What the method is called in checkpoints."""
+        return method_name(type(self.module))
 
     @property
     def max_steps(self) -> int:

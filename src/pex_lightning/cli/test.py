@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import sys
 from typing import Any
 
 import torch
 from jsonargparse.typing import NonNegativeInt
 
-from pex_lightning.algorithms import load_algorithm
+from pex_lightning.algorithms import ALGORITHMS, Algorithm, load_algorithm
 from pex_lightning.cli.arguments import command_parser, parse
 from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.envs.make import EnvSpec, env_spec
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, in_one_line
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
 from pex_lightning.handover import Checkpoint, read_checkpoint
 from pex_lightning.seeding import derive_seed
@@ -27,7 +28,8 @@ def test(argv: list[str]) -> int:
     """
     settings = _parse(argv)
     checkpoint = read_checkpoint(settings.ckpt_path)
-    module = load_algorithm(checkpoint).to(settings.device).eval()
+    method = None if settings.model is None else _method(settings.model)
+    module = load_algorithm(checkpoint, method).to(settings.device).eval()
     env = _environment(settings, checkpoint)
     seed = settings.evaluation.seed
     if seed is None:
@@ -40,9 +42,25 @@ def test(argv: list[str]) -> int:
         num_envs=settings.evaluation.num_envs,
         seed=seed,
     ) as evaluator:
-        result = evaluator.run(module.acting_policy().evaluation_action, module.device)
+        result = evaluator.run(module.acting_policy(), module.device)
     sys.stdout.write(json.dumps(_summary(result, checkpoint, env)) + "\n")
     return 0
+
+
+def _method(name: str) -> type[Algorithm]:
+    """The class that the user names."""
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    try:
+        method = pkgutil.resolve_name(name)
+    except Exception as error:
+        raise UserError(
+            f"--model {name}: found no such class ({in_one_line(error)}). Known are "
+            f"{', '.join(ALGORITHMS)}, or give module.Class of a module in the path."
+        ) from error
+    if not (isinstance(method, type) and issubclass(method, Algorithm)):
+        raise UserError(f"--model {name} is not a method: it is no subclass of Algorithm.")
+    return method
 
 
 def _environment(settings: Any, checkpoint: Checkpoint) -> EnvSpec:
@@ -92,6 +110,12 @@ def _parse(argv: list[str]) -> Any:
         "test", "Evaluate a policy in the environment that its checkpoint names."
     )
     parser.add_argument("--ckpt_path", type=str, required=True, help="The checkpoint.")
+    parser.add_argument(
+        "--model",
+        type=str | None,
+        default=None,
+        help="The method's class, module.Class; only needed if it is none of this package's.",
+    )
     parser.add_argument("--evaluation.episodes", type=int, default=100, help="Episodes.")
     parser.add_argument(
         "--evaluation.num_envs", type=int | None, default=None, help="Environments at a time."

@@ -16,6 +16,10 @@ _NO, _YES = torch.zeros(1, dtype=torch.bool), torch.ones(1, dtype=torch.bool)
 _NO_END = {"done": _NO, "terminated": _NO, "truncated": _NO}
 
 
+MEMORY, NEXT_MEMORY = "memory", "next_memory"
+"""What an acting policy remembers at a state, and what it says to remember at the next one."""
+
+
 class CollectorEnv(EnvBase):  # type: ignore[misc]
     """An environment of :func:`make_env` for a collector: frames in TorchRL's TED layout.
 
@@ -26,11 +30,14 @@ class CollectorEnv(EnvBase):  # type: ignore[misc]
 
     Args:
         env: Flat float32 observations, bounded float32 actions; closed with this one.
+        memory_size: Floats that the policy remembers within an episode; a state then has a
+            ``memory``, zeros after a reset and otherwise the ``next_memory`` of the frame before.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], memory_size: int = 0) -> None:
         super().__init__(device=None, batch_size=[])
         self._env = env
+        self._memory_size = memory_size
         actions = env.action_space
         assert isinstance(actions, spaces.Box)
         self.observation_spec = Composite(observation=Unbounded(env.observation_space.shape))
@@ -47,7 +54,8 @@ class CollectorEnv(EnvBase):  # type: ignore[misc]
         tensordict.set("next", following)
         if following.get("done") is _YES:
             return tensordict, self._reset(None)
-        return tensordict, _state(following.get("observation"))
+        memory = tensordict.get(NEXT_MEMORY) if self._memory_size else None
+        return tensordict, _state(following.get("observation"), memory)
 
     def close(self, *, raise_if_closed: bool = True) -> None:
         """Close the environment."""
@@ -70,12 +78,14 @@ class CollectorEnv(EnvBase):  # type: ignore[misc]
     def _reset(self, tensordict: TensorDictBase | None, **kwargs: Any) -> TensorDictBase:
         del tensordict, kwargs
         observation, _ = self._env.reset()
-        return _state(torch.from_numpy(observation))
+        memory = torch.zeros(self._memory_size) if self._memory_size else None
+        return _state(torch.from_numpy(observation), memory)
 
     def _set_seed(self, seed: int | None) -> None:
         # Once: the generator goes on from episode to episode.
         self._env.reset(seed=seed)
 
 
-def _state(observation: torch.Tensor) -> TensorDict:
-    return TensorDict({"observation": observation, **_NO_END})
+def _state(observation: torch.Tensor, memory: torch.Tensor | None) -> TensorDict:
+    remembered = {} if memory is None else {MEMORY: memory}
+    return TensorDict({"observation": observation, **remembered, **_NO_END})

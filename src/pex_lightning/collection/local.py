@@ -9,19 +9,11 @@ from typing import NamedTuple, Protocol
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from torch import Tensor
 from torchrl.collectors import Collector
 
-from pex_lightning.collection.environment import CollectorEnv
+from pex_lightning.collection.environment import MEMORY, NEXT_MEMORY, CollectorEnv
 from pex_lightning.envs.factory import EnvFactory
-from pex_lightning.policies.policy_set import Choice
-
-
-class Actor(Protocol):
-    """A policy that can collect."""
-
-    def act(self, observation: Tensor) -> Choice:
-        """Choose actions for observations ``[B, obs_dim]``."""
+from pex_lightning.policies.acting import ActingPolicy
 
 
 class EnvFrames(NamedTuple):
@@ -49,51 +41,58 @@ class Collection(Protocol):
         """Close the environments; a second call does nothing."""
 
 
-class ActorModule(TensorDictModuleBase):  # type: ignore[misc]
-    """Lets TorchRL's collector run an actor: writes the action and who proposed it."""
+class PolicyModule(TensorDictModuleBase):  # type: ignore[misc]
+    """Lets TorchRL's collector run an acting policy: writes the action and who proposed it."""
 
     in_keys = ["observation"]  # noqa: RUF012
     out_keys = ["action", "policy_index", "choice_probs"]  # noqa: RUF012
 
-    def __init__(self, actor: Actor, device: torch.device) -> None:
+    def __init__(self, policy: ActingPolicy, device: torch.device) -> None:
         super().__init__()
-        self._actor = actor
+        self._policy = policy
         self._device = device
+        self._no_memory = torch.zeros(1, 0, device=device)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Act on a single state, ``observation`` ``[obs_dim]``."""
         observation = tensordict.get("observation").to(self._device)
+        remembers = self._policy.memory_size > 0
+        memory = self._no_memory
+        if remembers:
+            memory = tensordict.get(MEMORY).to(self._device).unsqueeze(0)
         with torch.inference_mode():
-            choice = self._actor.act(observation.unsqueeze(0))
+            choice = self._policy.act(observation.unsqueeze(0), memory)
         tensordict.set("action", choice.action[0].to("cpu"))
         tensordict.set("policy_index", choice.policy_index[0].to("cpu"))
         tensordict.set("choice_probs", choice.choice_probs[0].to("cpu"))
+        if remembers:
+            tensordict.set(NEXT_MEMORY, choice.memory[0].to("cpu"))
         return tensordict
 
 
 class LocalCollection:
     """One environment, stepped in this process while the learner waits.
 
-    The actor's parameters are read in place, so that an update is in effect at the next frame.
+    The policy's parameters are read in place, so that an update is in effect at the next frame.
     The environment starts with a fresh episode.
 
     Args:
-        actor: Chooses the actions; it draws from torch's global generator.
+        policy: Chooses the actions; it draws from torch's global generator.
         factory: Makes the environment.
         seed: Seed of the environment.
-        device: Where the actor's parameters are.
+        device: Where the policy's parameters are.
     """
 
     def __init__(
-        self, actor: Actor, factory: EnvFactory, *, seed: int, device: torch.device
+        self, policy: ActingPolicy, factory: EnvFactory, *, seed: int, device: torch.device
     ) -> None:
-        env = CollectorEnv(factory())
+        env = CollectorEnv(factory(), policy.memory_size)
         env.set_seed(seed % 2**31)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             self._collector = Collector(
                 env,
-                ActorModule(actor, device),
+                PolicyModule(policy, device),
                 frames_per_batch=1,
                 total_frames=-1,
                 track_traj_ids=False,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import weakref
 
-from pex_lightning.collection.local import Actor, EnvFrames
-from pex_lightning.collection.shared_policy import SharedActor
+from pex_lightning.collection.local import EnvFrames
+from pex_lightning.collection.shared_policy import SharedPolicy
 from pex_lightning.collection.worker import CollectorJob, Columns, Failure, frames_of, serve
 from pex_lightning.envs.factory import EnvFactory
 from pex_lightning.errors import UserError
+from pex_lightning.policies.acting import ActingPolicy
 from pex_lightning.processes import WorkerProcess, kill_workers, stop_workers
 from pex_lightning.seeding import derive_seed
 
@@ -28,7 +29,7 @@ class CollectorPool:
     to have its ``if __name__ == "__main__":``.
 
     Args:
-        actor: Chooses the actions; its weights change between requests.
+        policy: Chooses the actions; its weights change between requests.
         factory: Makes the environment.
         size: Number of processes.
         seed: From which each environment's and each actor's seed is derived.
@@ -39,7 +40,7 @@ class CollectorPool:
     """
 
     def __init__(
-        self, actor: Actor, factory: EnvFactory, *, size: int, seed: int, collected: int = 0
+        self, policy: ActingPolicy, factory: EnvFactory, *, size: int, seed: int, collected: int = 0
     ) -> None:
         if not factory.can_be_sent():
             raise UserError(
@@ -49,13 +50,13 @@ class CollectorPool:
             )
         self._collected = collected
         self._under_way = 0
-        self._actor = SharedActor(actor)
+        self._shared = SharedPolicy(policy)
         self._workers: list[_Worker] = []
         self._finalizer = weakref.finalize(self, stop_workers, self._workers, os.getpid())
         try:
             for number in range(size):
                 job = CollectorJob(
-                    actor=self._actor.replica,
+                    policy=self._shared.replica,
                     factory=factory,
                     number=number,
                     env_seed=derive_seed("collector env", seed, number),
@@ -72,7 +73,7 @@ class CollectorPool:
         assert count >= 0, count
         if count == 0:
             return 0
-        self._actor.publish()
+        self._shared.publish()
         self._under_way = count
         for worker, share in zip(self._workers, self._shares(count), strict=True):
             if share:

@@ -4,36 +4,33 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pex_lightning.policies.policy_set import modules_of
+from pex_lightning.policies.acting import ActingPolicy
 
 
-class SharedActor:
-    """An actor's copy on the CPU, brought up to date by :meth:`publish`.
+class SharedPolicy:
+    """A policy's copy on the CPU, brought up to date by :meth:`publish`.
 
-    Every module that is an attribute of the actor is copied. The copy's parameters and buffers
-    are views of one vector a dtype in shared memory, which a process that is sent ``replica``
-    maps, so that publishing is one copy, from a GPU too, and nothing is pickled.
+    The copy's parameters and buffers are views of one vector a dtype in shared memory, which a
+    process that is sent ``replica`` maps, so that publishing is one copy, from a GPU too, and
+    nothing is pickled.
 
     Publish only while nobody acts with the copy: a reader could see half of each.
 
     Args:
-        actor: The policy that learns.
+        policy: The policy that learns.
 
     Attributes:
         replica: The copy, to be sent to a process when it is started.
     """
 
-    def __init__(self, actor: Any) -> None:
-        self.replica: Any = copy.deepcopy(actor)
-        for module in modules_of(self.replica).values():
-            module.to("cpu").requires_grad_(False)
+    def __init__(self, policy: ActingPolicy) -> None:
+        self.replica = copy.deepcopy(policy).to("cpu").requires_grad_(False)
         self._vectors: list[tuple[Tensor, list[Tensor]]] = []
-        sources, copies = list(_tensors(actor)), list(_tensors(self.replica))
+        sources, copies = list(_tensors(policy)), list(_tensors(self.replica))
         for dtype in dict.fromkeys(tensor.dtype for tensor in sources):
             chosen = [i for i, tensor in enumerate(sources) if tensor.dtype == dtype]
             sizes = [sources[i].numel() for i in chosen]
@@ -46,7 +43,7 @@ class SharedActor:
 
     @torch.no_grad()
     def publish(self) -> None:
-        """Copy the actor's weights of this moment."""
+        """Copy the policy's weights of this moment."""
         for vector, sources in self._vectors:
             flat = [source.reshape(-1) for source in sources]
             if all(source.device.type == "cpu" for source in sources):
@@ -55,8 +52,7 @@ class SharedActor:
                 vector.copy_(torch.cat(flat))
 
 
-def _tensors(actor: Any) -> Iterator[Tensor]:
-    """Parameters and buffers, in an order that a copy of the actor shares."""
-    for module in modules_of(actor).values():
-        yield from module.parameters()
-        yield from module.buffers()
+def _tensors(policy: ActingPolicy) -> Iterator[Tensor]:
+    """Parameters and buffers, in an order that a copy of the policy shares."""
+    yield from policy.parameters()
+    yield from policy.buffers()

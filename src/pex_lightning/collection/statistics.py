@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,21 +17,35 @@ class OnlineStatistics:
 
     def __init__(self) -> None:
         self.episodes = 0
+        self._members: tuple[str, ...] = ()
         self._under_way: dict[int, float] = {}
-        self._recent_share = 0.5
+        self._recent: list[float] = []
         self._clear()
+
+    def begin(self, members: tuple[str, ...]) -> None:
+        """Fresh environments begin new episodes, in which these members act.
+
+        Args:
+            members: Names, in the order of ``policy_index``.
+        """
+        if members != self._members:
+            self._members = members
+            self._recent = [1.0 / len(members)] * len(members)
+            self._clear()
+        self._under_way.clear()
 
     def add(self, batch: TensorDictBase, environment: int = 0) -> None:
         """Count consecutive frames ``[F]`` of one environment, rewards still raw."""
         probs = batch.get("choice_probs")
-        entropy = -(probs * probs.clamp_min(1e-12).log()).sum()
-        self._frames += batch.shape[0]
-        chosen = (batch.get("policy_index") == 0).sum()
-        self._offline_choices += chosen
-        self._entropy += entropy
-        share = float(chosen) / batch.shape[0]
-        decay = math.exp(-batch.shape[0] / _RECENT_FRAMES)
-        self._recent_share = share + decay * (self._recent_share - share)
+        self._entropy -= (probs * probs.clamp_min(1e-12).log()).sum()
+        frames = batch.shape[0]
+        self._frames += frames
+        decay = math.exp(-frames / _RECENT_FRAMES)
+        counts = torch.bincount(batch.get("policy_index").flatten(), minlength=len(self._members))
+        for member, count in enumerate(counts.tolist()):
+            self._choices[member] += count
+            share = count / frames
+            self._recent[member] = share + decay * (self._recent[member] - share)
         rewards = batch.get(("next", "reward")).flatten().tolist()
         dones = batch.get(("next", "done")).flatten().tolist()
         so_far = self._under_way.get(environment, 0.0)
@@ -42,43 +57,41 @@ class OnlineStatistics:
                 so_far = 0.0
         self._under_way[environment] = so_far
 
-    def new_environments(self) -> None:
-        """Forget the episodes under way: fresh environments start others."""
-        self._under_way.clear()
-
     def take(self) -> dict[str, float]:
         """Means since the last call, by name; empty if nothing was collected.
 
-        ``offline_policy_share``: share of frames in which member 0 (π_β) acted.
-        ``choice_entropy``: mean entropy of the choice, in nats.
-        ``episode_return``: mean raw return of the episodes that ended.
+        ``NAME_policy_share``: share of frames in which member ``NAME`` acted, where there are
+        several. ``choice_entropy``: mean entropy of the choice, in nats. ``episodes``: episodes
+        ended since the run began. ``episode_return``: mean raw return of those that ended since
+        the last call.
         """
         if self._frames == 0:
             return {}
-        means = {
-            "offline_policy_share": float(self._offline_choices) / self._frames,
-            "choice_entropy": float(self._entropy) / self._frames,
-            "episodes": float(self.episodes),
-        }
+        means: dict[str, float] = {}
+        if len(self._members) > 1:
+            for name, count in zip(self._members, self._choices, strict=True):
+                means[f"{name}_policy_share"] = count / self._frames
+        means["choice_entropy"] = float(self._entropy) / self._frames
+        means["episodes"] = float(self.episodes)
         if self._returns:
             means["episode_return"] = sum(self._returns) / len(self._returns)
         self._clear()
         return means
 
-    def recent_offline_share(self) -> float:
-        """Share of frames in which member 0 acted, as an exponential mean over ~1,000 frames."""
-        return self._recent_share
+    def recent_shares(self) -> dict[str, float]:
+        """Share of frames in which each member acted, an exponential mean over ~1,000 frames."""
+        return dict(zip(self._members, self._recent, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         """The number of episodes; sums since the last report are not kept."""
         return {"episodes": self.episodes}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Undo :meth:`state_dict`."""
         self.episodes = int(state["episodes"])
 
     def _clear(self) -> None:
         self._frames = 0
         self._returns: list[float] = []
-        self._offline_choices = torch.zeros((), dtype=torch.int64)
+        self._choices = [0] * len(self._members)
         self._entropy = torch.zeros(())

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 
-from pex_lightning.collection.local import Actor, LocalCollection
+from pex_lightning.collection.local import LocalCollection
 from pex_lightning.envs.factory import EnvFactory
 from pex_lightning.errors import UserError
+from pex_lightning.policies.acting import ActingPolicy
 from pex_lightning.processes import leave_signals_to_the_parent, next_message
 
 FRAME_KEYS = ("observation", "action", "policy_index", "choice_probs")
@@ -25,14 +26,14 @@ class CollectorJob:
     """What a process is started with.
 
     Attributes:
-        actor: Chooses the actions; its weights are in shared memory.
+        policy: Chooses the actions; its weights are in shared memory.
         factory: Makes the environment.
         number: Which of the collectors this is, for errors.
         env_seed: Seed of the environment.
         actor_seed: Seed of torch's generator, from which the actor draws.
     """
 
-    actor: Actor
+    policy: ActingPolicy
     factory: EnvFactory
     number: int
     env_seed: int
@@ -71,7 +72,7 @@ def serve(pipe: Connection, job: CollectorJob, parent: int) -> None:
     try:
         torch.manual_seed(job.actor_seed)
         cpu = torch.device("cpu")
-        collection = LocalCollection(job.actor, job.factory, seed=job.env_seed, device=cpu)
+        collection = LocalCollection(job.policy, job.factory, seed=job.env_seed, device=cpu)
         while (count := next_message(pipe, parent)) is not None:
             assert isinstance(count, int)
             pipe.send(_columns(collection.collect(count)[0].frames))

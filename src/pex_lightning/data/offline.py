@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from pytorch_lightning import LightningDataModule, Trainer
@@ -154,6 +155,45 @@ class OfflineData(LightningDataModule):
         """Where the transitions come from; only after :meth:`setup`."""
         assert self._info is not None, "info before setup()"
         return self._info
+
+    @property
+    def steps_environment(self) -> bool:
+        """False: the dataset is all there is."""
+        return False
+
+    @property
+    def env_steps(self) -> int:
+        """No environment is stepped."""
+        return 0
+
+    def take_statistics(self) -> Mapping[str, float]:
+        """Nothing is collected."""
+        return {}
+
+    def recent_shares(self) -> Mapping[str, float]:
+        """Nobody acts."""
+        return {}
+
+    def save_replay(self, folder: Path) -> set[str]:
+        """Nothing has to be kept."""
+        del folder
+        return set()
+
+    def run_state(self) -> dict[str, Any] | None:
+        """What a chunk holds depends on seed and step alone."""
+        return None
+
+    def load_run_state(self, state: Mapping[str, Any]) -> None:
+        """There is none; a stage that collects has one.
+
+        Raises:
+            UserError: Always.
+        """
+        del state
+        raise UserError(
+            f"{self._bounded_trainer().ckpt_path} is of a run that stepped an environment, so it "
+            f"cannot go on with {type(self).__name__}. Use --data OnlineData."
+        )
 
     def offline_stage(self) -> OfflineData:
         """The same dataset for a stage of its own; it is read once."""

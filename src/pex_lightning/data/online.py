@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,6 @@ class OnlineData(OfflineData):
         trainer = self._bounded_trainer()
         self._close_collection()
         self._collection = self._new_collection(trainer)
-        self.statistics.new_environments()
         return ChunkLoader(self._chunk_or_stop, trainer, self.chunk_size, self.boundary)
 
     def teardown(self, stage: str) -> None:
@@ -140,7 +140,20 @@ class OnlineData(OfflineData):
         self._manifest = _gather(mine, self._world_size)
         return {segment.file for segment in self._segments}
 
-    def state_dict(self) -> dict[str, Any]:
+    @property
+    def steps_environment(self) -> bool:
+        """True."""
+        return True
+
+    def take_statistics(self) -> Mapping[str, float]:
+        """Means since the last call; see ``OnlineStatistics.take``."""
+        return self.statistics.take()
+
+    def recent_shares(self) -> Mapping[str, float]:
+        """How often each member acted, as an exponential mean over about 1,000 frames."""
+        return self.statistics.recent_shares()
+
+    def run_state(self) -> dict[str, Any]:
         """Counters, and which files hold the replay buffer as :meth:`save_replay` wrote it."""
         current = self._stored == self._collected
         return {
@@ -149,7 +162,7 @@ class OnlineData(OfflineData):
             "statistics": self.statistics.state_dict(),
         }
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_run_state(self, state: Mapping[str, Any]) -> None:
         """Fill the replay buffer from the files beside the checkpoint.
 
         Raises:
@@ -157,7 +170,7 @@ class OnlineData(OfflineData):
         """
         trainer = self.trainer
         assert trainer is not None
-        manifest, path = state_dict["replay"], trainer.ckpt_path
+        manifest, path = state["replay"], trainer.ckpt_path
         if manifest is None or path is None:
             raise UserError(
                 f"{path} was saved without its replay buffer, so training cannot go on from it. "
@@ -171,14 +184,14 @@ class OnlineData(OfflineData):
         folder = Path(path).parent / "replay" / f"rank-{trainer.global_rank}"
         segments = [Segment.from_dict(raw) for raw in manifest[trainer.global_rank]]
         rows = read_segments(folder, segments)
-        collected = int(state_dict["collected"])
+        collected = int(state["collected"])
         self._online = online_buffer(self.buffer_size)
         if rows is not None:
             self._online.extend(rows[-self.buffer_size :])
         self._first = collected - len(self._online)
         self._collected = self._stored = collected
         self._store_folder, self._segments, self._manifest = folder, segments, manifest
-        self.statistics.load_state_dict(state_dict["statistics"])
+        self.statistics.load_state_dict(state["statistics"])
         _log.info(
             f"Resumed with {len(self._online):,} rows in the replay buffer; the interrupted "
             "episode is dropped and a new one starts."
@@ -250,9 +263,10 @@ class OnlineData(OfflineData):
         env = self.describe().env
         factory = EnvFactory.of(env.id, env.kwargs)
         seed = derive_seed("env", global_seed(), trainer.global_rank, self._collected)
+        self.statistics.begin(module.acting_policy().members)
         if self.num_collectors == 0:
-            actor = module.collecting_policy()
-            return LocalCollection(actor, factory, seed=seed, device=module.device)
+            policy = module.collecting_policy()
+            return LocalCollection(policy, factory, seed=seed, device=module.device)
         return CollectorPool(
             module.acting_policy(),
             factory,

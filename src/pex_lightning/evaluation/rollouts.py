@@ -18,8 +18,9 @@ from pex_lightning.errors import UserError
 from pex_lightning.evaluation.env_group import Command, Orders
 from pex_lightning.evaluation.env_pool import EnvPool
 from pex_lightning.evaluation.scores import ScoreReference
+from pex_lightning.policies.acting import ActingPolicy
 
-Policy = Callable[[torch.Tensor], torch.Tensor]
+PolicyFunction = Callable[[torch.Tensor], torch.Tensor]
 """Observations [n, obs_dim] float32 to actions [n, act_dim]."""
 
 # A call of the policy costs much the same for 20 rows and for 50, so more environments are faster;
@@ -121,16 +122,19 @@ class Evaluator:
         self._factory = EnvFactory.of(env_id, env_kwargs)
         self._pool: EnvPool | None = None
 
-    def run(self, policy: Policy, device: torch.device | str | None = None) -> EvaluationResult:
+    def run(
+        self, policy: ActingPolicy | PolicyFunction, device: torch.device | str | None = None
+    ) -> EvaluationResult:
         """Evaluate a policy, without gradients.
 
         The policy is called once per round with a row for every environment that plays, in the
         order of the environments: at most `num_envs` rows, fewer when an episode has just ended
-        and when few are left.
+        and when few are left. What an acting policy remembers is kept for each environment, and
+        is zero when an episode begins.
 
         Args:
-            policy: Observations [n, obs_dim] float32 to actions [n, act_dim]. Actions go to the
-                environment as they are.
+            policy: An acting policy, or a function of observations [n, obs_dim] float32 that gives
+                actions [n, act_dim]. Actions go to the environment as they are.
             device: Where the observations are put; the CPU if not given.
 
         Raises:
@@ -141,7 +145,7 @@ class Evaluator:
         if self._pool is None or self._pool.closed:
             self._pool = EnvPool(self._factory, self.num_envs, self._workers())
         with _own_random_stream(self.seed, device), _one_thread(), torch.no_grad():
-            return _Evaluation(self._pool, self.episodes, self.seed).run(policy, device)
+            return _Evaluation(self._pool, self.episodes, self.seed, policy, device).run()
 
     def close(self) -> None:
         """End the environments; a second call does nothing, and `run` would start them again."""
@@ -170,8 +174,19 @@ class Evaluator:
 class _Evaluation:
     """The book-keeping of one evaluation: which environment plays which episode."""
 
-    def __init__(self, pool: EnvPool, episodes: int, seed: int) -> None:
+    def __init__(
+        self,
+        pool: EnvPool,
+        episodes: int,
+        seed: int,
+        policy: ActingPolicy | PolicyFunction,
+        device: torch.device,
+    ) -> None:
         self.pool = pool
+        self.policy = policy
+        self.device = device
+        memory_size = policy.memory_size if isinstance(policy, ActingPolicy) else 0
+        self.memory = torch.zeros(pool.num_envs, memory_size, device=device)
         self.episodes = episodes
         self.seed = seed
         self.started = 0
@@ -180,7 +195,7 @@ class _Evaluation:
         self.lengths = np.zeros(episodes, dtype=np.int64)
         self.successes = np.full(episodes, -1, dtype=np.int8)
 
-    def run(self, policy: Policy, device: torch.device) -> EvaluationResult:
+    def run(self) -> EvaluationResult:
         size = self.pool.num_envs
         actions = np.zeros((size, self.pool.sizes.action_dim), dtype=np.float32)
         observation: np.ndarray | None = None
@@ -188,7 +203,7 @@ class _Evaluation:
             stepped = self.playing >= 0
             if observation is not None and stepped.any():
                 # Indexing copies: the next round overwrites the frame, a policy may keep its rows.
-                actions[stepped] = _act(policy, observation[stepped], actions.shape[1], device)
+                actions[stepped] = self._act(observation[stepped], stepped, actions.shape[1])
             orders = self._orders(stepped, actions)
             if not orders.commands.any():
                 break
@@ -207,16 +222,28 @@ class _Evaluation:
         commands = np.where(stepped, Command.STEP, Command.REST).astype(np.int8)
         free = np.flatnonzero(~stepped)[: self.episodes - self.started]
         commands[free] = Command.RESET
+        if self.memory.shape[1]:
+            self.memory[torch.from_numpy(free)] = 0.0
         self.playing[free] = self.started + np.arange(len(free))
         self.started += len(free)
         return Orders(commands, self.seed + self.playing, actions)
 
+    def _act(self, observation: np.ndarray, rows: np.ndarray, action_dim: int) -> np.ndarray:
+        """Actions [n, act_dim] of the environments at `rows` [num_envs] bool."""
+        states = torch.from_numpy(observation).to(self.device)
+        if isinstance(self.policy, ActingPolicy):
+            playing = torch.from_numpy(rows)
+            output, memory = self.policy.evaluation_action(states, self.memory[playing])
+            if self.memory.shape[1]:
+                self.memory[playing] = memory
+        else:
+            output = self.policy(states)
+        actions: np.ndarray = output.detach().to("cpu", torch.float32).numpy()
+        _check_actions(actions, observation, action_dim)
+        return actions
 
-def _act(
-    policy: Policy, observation: np.ndarray, action_dim: int, device: torch.device
-) -> np.ndarray:
-    output = policy(torch.from_numpy(observation).to(device))
-    actions: np.ndarray = output.detach().to("cpu", torch.float32).numpy()
+
+def _check_actions(actions: np.ndarray, observation: np.ndarray, action_dim: int) -> None:
     expected = (len(observation), action_dim)
     if actions.shape != expected:
         raise UserError(
@@ -231,7 +258,6 @@ def _act(
             f"evaluation: the policy gave NaN or infinite actions in {int(bad.sum())} of "
             f"{len(actions)} rows; the observations there are {seen}. Training may have diverged."
         )
-    return actions
 
 
 @contextlib.contextmanager

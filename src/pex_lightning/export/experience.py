@@ -16,12 +16,10 @@ from tensordict import TensorDict
 from pex_lightning.datasets.arrays import write_d4rl
 from pex_lightning.datasets.rewards import RewardTransform
 from pex_lightning.errors import UserError
-from pex_lightning.files.torch_files import load_safely
 from pex_lightning.handover import CheckpointHeader, read_checkpoint
 from pex_lightning.replay.store import Segment, read_segments
 from pex_lightning.version import __version__
 
-_STATE = "OnlineData"
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "observations": ("observation",),
     "actions": ("action",),
@@ -47,7 +45,8 @@ class Experience:
         terminals: [N] bool.
         timeouts: [N] bool: the episode was truncated, or the next row does not continue it.
         next_observations: [N, obs_dim] float32, the true ones.
-        policy_index: [N] int64, which member of the policy set acted; 0 is the offline policy.
+        policy_index: [N] int64, which member of the policy acted, by its place in
+            `header.members`.
         choice_probs: [N, members] float32, with which probability each would have.
         cut: Episodes that end where the buffer or the run was cut, not by the environment.
         gone: Rows that were collected and had left the buffer before the checkpoint.
@@ -84,6 +83,7 @@ class Experience:
             "dataset": header.data.dataset,
             "dataset_fingerprint": header.data.fingerprint,
             "algorithm": header.algorithm,
+            "members": ", ".join(header.members),
             "gradient_steps": header.gradient_steps,
             "env_steps": header.env_steps,
             "package_version": __version__,
@@ -108,7 +108,7 @@ def read_experience(path: str | Path) -> Experience:
     """
     checkpoint = read_checkpoint(path)
     header = checkpoint.header
-    manifest = _manifest(load_safely(checkpoint.path).get(_STATE), checkpoint.path)
+    manifest = _manifest(checkpoint.data_state, checkpoint.path)
     ranks = []
     for rank, segments in enumerate(manifest):
         folder = checkpoint.path.parent / "replay" / f"rank-{rank}"

@@ -173,8 +173,8 @@ def _create(
             description=(
                 f"What {header.algorithm} of pex-lightning experienced in {header.data.env.id} "
                 f"during {header.env_steps} environment steps and {header.gradient_steps} gradient "
-                f"steps, after learning from {header.data.dataset}. policy_index 0 is the offline "
-                "policy."
+                f"steps, after learning from {header.data.dataset}. policy_index counts "
+                f"{', '.join(header.members)}."
             ),
         )
         dataset.storage.update_metadata({"pex_lightning": experience.provenance()})

@@ -82,3 +82,16 @@ def policy_loss(log_prob: Tensor, advantage: Tensor, beta: float) -> PolicyLoss:
     """
     weight = torch.exp(beta * advantage).clamp(max=MAX_ADVANTAGE_WEIGHT)
     return PolicyLoss((weight * -log_prob).mean(), weight)
+
+
+def diagnostics(q: QLoss, value: ValueLoss, policy: PolicyLoss) -> dict[str, Tensor]:
+    """Scalars to log: losses, values, and how the advantage weights are spread."""
+    return {
+        "q_loss": q.loss.detach(),
+        "v_loss": value.loss.detach(),
+        "policy_loss": policy.loss.detach(),
+        "td_target": q.td_target.mean(),
+        "advantage": value.advantage.mean(),
+        "weight": policy.weight.mean(),
+        "weight_at_cap": (policy.weight >= MAX_ADVANTAGE_WEIGHT).float().mean(),
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,23 @@ class GaussianPolicy(nn.Module):
         self.log_std = nn.Parameter(torch.zeros(len(action_low)))
         self.register_buffer("action_low", torch.tensor(action_low, dtype=torch.float32))
         self.register_buffer("action_high", torch.tensor(action_high, dtype=torch.float32))
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> GaussianPolicy:
+        """A policy with the sizes, bounds and parameters of a state dict.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: It is not the state dict of such a policy.
+        """
+        weights = [value for key, value in state.items() if key.endswith(".weight")]
+        policy = cls(
+            obs_dim=weights[0].shape[1],
+            action_low=state["action_low"].tolist(),
+            action_high=state["action_high"].tolist(),
+            hidden_dims=[weight.shape[0] for weight in weights[:-1]],
+        )
+        policy.load_state_dict(dict(state))
+        return policy
 
     def mode(self, observation: Tensor) -> Tensor:
         """The most likely action, float32: ``[B, obs_dim] -> [B, action_dim]``."""

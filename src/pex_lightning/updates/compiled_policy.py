@@ -31,7 +31,8 @@ class CompiledPolicy(ActingPolicy):
         if self._act is None or Layout.of(observation) != self._state:
             return self.policy.act(observation, memory)
         if self.memory_size == 0:
-            return Choice(*self._act([*self._tensors, observation]), memory)
+            action, index, probs = self._act([*self._tensors, observation])
+            return Choice(action, index, probs, memory)
         return Choice(*self._act([*self._tensors, observation, memory]))
 
     def evaluation_action(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:

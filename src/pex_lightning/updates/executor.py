@@ -1,17 +1,19 @@
-"""Whether a run's updates are compiled, from which one on, and what happens where that fails."""
+"""Executes the updates of a run, plain or compiled, and decides which, and from which one on."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.plugins import MixedPrecision
+from tensordict import TensorDictBase
 from torch.optim.adam import Adam
 
 from pex_lightning.errors import UserError
-from pex_lightning.updates.batch import Batch
+from pex_lightning.updates.batch import Batch, Diagnostics, batches
+from pex_lightning.updates.clipping import Clipping
 from pex_lightning.updates.compilation.compiler import (
     CompilationError,
     Compiler,
@@ -19,8 +21,10 @@ from pex_lightning.updates.compilation.compiler import (
     PendingFunction,
     has_compiler,
 )
-from pex_lightning.updates.compiled import Clipping, CompileChoice, CompiledUpdate, Learner
-from pex_lightning.updates.compiled_policy import CompiledActor
+from pex_lightning.updates.compiled import CompileChoice, CompiledUpdate
+from pex_lightning.updates.compiled_policy import CompiledPolicy
+from pex_lightning.updates.plain import PlainUpdate
+from pex_lightning.updates.rule import UpdateRule
 
 _log = logging.getLogger(__name__)
 
@@ -34,76 +38,88 @@ A fixed number, whether the compiler is done sooner or later: the same run gives
 """
 
 
-class TrainedLearner(Learner, Protocol):
-    """A learner in a trainer, which is a ``LightningModule``."""
+class UpdateExecutor:
+    """Executes the updates of a run.
 
-    @property
-    def trainer(self) -> Trainer:
-        """The trainer."""
-
-    @property
-    def global_step(self) -> int:
-        """Updates so far."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it learns."""
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop the gradients."""
-
-
-class Compiling:
-    """Compiles a run's update, and the policy that collects in this process with it.
+    With a run's updates, the policy that collects in this process is compiled too.
 
     Args:
-        learner: What learns.
-        optimizer: Its Adam.
-        choice: The user's.
+        rule: The module that learns, in a trainer that has begun to train.
+        choice: Whether the user wants the updates to be compiled.
         clipping: Limit of the gradient.
-        actor: Collects in this process; None where nothing does.
+        collecting: The policy that collects in this process; None where nothing does.
 
     Attributes:
         compiles: Whether updates are compiled, the first ones perhaps excepted.
 
     Raises:
-        UserError: The user wants it and it cannot be.
+        UserError: The user wants compiled updates and cannot have them.
     """
 
     def __init__(
         self,
-        learner: TrainedLearner,
-        optimizer: Adam,
+        rule: UpdateRule,
         choice: CompileChoice,
         clipping: Clipping,
-        actor: CompiledActor | None,
+        collecting: CompiledPolicy | None,
     ) -> None:
-        self._learner = learner
-        self._optimizer = optimizer
+        self._rule = rule
+        optimizer: Any = rule.optimizers(use_pl_optimizer=False)
+        self._optimizer: Adam = optimizer
         self._choice = choice
         self._clipping = clipping
-        on_cuda = learner.device.type == "cuda"
+        self._plain = PlainUpdate(rule, clipping)
+        on_cuda = rule.device.type == "cuda"
         # One row on a GPU is bound by launches either way.
-        self._actor = None if on_cuda else actor
+        self._collecting = None if on_cuda else collecting
         self._plain_updates = 0 if choice is True or on_cuda else PLAIN_UPDATES
         self._compiler: Compiler | None = None
         self._update: CompiledUpdate | None = None
         self._act: PendingFunction | None = None
         self._failure: str | None = None
         self.compiles = self._decided()
+        self._set_learning_rates()
 
-    def update_for(self, batch: Batch) -> CompiledUpdate | None:
-        """What to do the next updates with, all of the same shape; None is the plain update.
+    def run(self, chunk: TensorDictBase) -> Diagnostics:
+        """One gradient step for each of the ``K`` batches of a chunk ``[K, B]``.
+
+        Returns:
+            The diagnostics of the last one.
 
         Raises:
-            UserError: The user wants it compiled and that failed, or it does not fit any more.
+            UserError: The user wants updates to be compiled and that failed, or the compiled one
+                does not fit any more.
         """
+        compiled = self._compiled_for(next(batches(chunk)))
+        if compiled is None:
+            for batch in batches(chunk):
+                diagnostics = self._plain(batch)
+                self._set_learning_rates()
+            return diagnostics
+        # What Lightning's wrapper of the optimizer does: ``global_step`` counts gradient steps.
+        loop = self._rule.trainer.fit_loop.epoch_loop
+        progress = loop.manual_optimization.optim_step_progress
+        for batch in batches(chunk):
+            diagnostics = compiled(batch)
+            progress.increment_ready()
+            progress.increment_completed()
+            self._set_learning_rates()
+        # A recorded update writes the next ones into the same memory.
+        return {name: value.clone() for name, value in diagnostics.items()}
+
+    def _set_learning_rates(self) -> None:
+        factors = self._rule.learning_rate_factors(self._rule.global_step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rule.learning_rate * factors.get(group["name"], 1.0)
+
+    def _compiled_for(self, batch: Batch) -> CompiledUpdate | None:
+        """The compiled update for batches like this one; None where the plain one is due."""
         if not self.compiles:
             return None
         if self._update is None and self._failure is None:
             self._begin(batch)
         if self._update is None or not self._update.ready:
-            if self._learner.global_step < self._plain_updates:
+            if self._rule.global_step < self._plain_updates:
                 return None
             self._finish()
         if self._update is not None:
@@ -116,8 +132,8 @@ class Compiling:
         self._end_compiler()
 
     def _decided(self) -> bool:
-        enough = self._learner.trainer.max_steps >= WORTH_COMPILING
-        pays = enough or self._learner.device.type == "cuda"
+        enough = self._rule.trainer.max_steps >= WORTH_COMPILING
+        pays = enough or self._rule.device.type == "cuda"
         if self._choice is False or (self._choice == "auto" and not pays):
             return False
         obstacle = self._obstacle()
@@ -131,12 +147,12 @@ class Compiling:
 
     def _everywhere(self, here: bool) -> bool:
         """Whether it holds in all processes of the run, each of which has to ask."""
-        strategy: Any = self._learner.trainer.strategy
+        strategy: Any = self._rule.trainer.strategy
         return bool(strategy.reduce_boolean_decision(here, all=True))
 
     def _obstacle(self) -> str | None:
-        device = self._learner.device.type
-        if scales_gradients(self._learner.trainer):
+        device = self._rule.device.type
+        if scales_gradients(self._rule.trainer):
             return "--trainer.precision 16-mixed scales gradients, which is not compiled"
         if device not in ("cpu", "cuda"):
             return f"updates on {device} are not compiled"
@@ -146,11 +162,11 @@ class Compiling:
 
     def _begin(self, batch: Batch) -> None:
         """A failure is kept for ``_finish``, where all processes of a run meet."""
-        world_size = self._learner.trainer.world_size
+        world_size = self._rule.trainer.world_size
         self._compiler = Compiler()
         try:
             self._update = CompiledUpdate(
-                self._learner,
+                self._rule,
                 self._optimizer,
                 batch,
                 self._compiler,
@@ -158,14 +174,14 @@ class Compiling:
                 all_reduce=torch.distributed.all_reduce if world_size > 1 else None,
                 world_size=world_size,
             )
-            if self._actor is not None:
-                self._act = self._actor.begin(self._compiler, batch.observation[:1])
+            if self._collecting is not None:
+                self._act = self._collecting.begin(self._compiler, batch.observation[:1])
         except CompilationError as error:
             self._failure = str(error)
             return
         if self._update.waits:
             plain = f"the plain one goes on until update {self._plain_updates:,}"
-            waits = self._learner.global_step >= self._plain_updates
+            waits = self._rule.global_step >= self._plain_updates
             _log.info(
                 "Compiling the update, which takes half a minute the first time; %s "
                 "(--model.compile_update false does without).",
@@ -186,10 +202,10 @@ class Compiling:
         if not self._everywhere(self._failure is None):
             self._go_on_plain(self._failure or "another process of this run could not")
             return
-        if self._actor is not None and act is not None:
-            self._actor.use(act)
+        if self._collecting is not None and act is not None:
+            self._collecting.use(act)
         # The compiled update has none.
-        self._learner.zero_grad()
+        self._rule.zero_grad()
 
     def _go_on_plain(self, reason: str) -> None:
         """Compiling failed, before anything was changed."""

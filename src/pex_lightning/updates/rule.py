@@ -11,13 +11,19 @@ from pex_lightning.updates.batch import Batch, Losses
 
 
 class UpdateRule(LightningModule, ABC):
-    """The part of a method that is executed once for every gradient step, plain or compiled."""
+    """The part of a method that is executed once for every gradient step, plain or compiled.
+
+    Attributes:
+        learning_rate: Of Adam, for all parameter groups, before :meth:`learning_rate_factors`.
+    """
+
+    learning_rate: float
 
     @abstractmethod
     def losses(self, batch: Batch) -> Losses:
         """Every loss on one batch, computed from the networks as they are before the step."""
 
-    def after_step(self) -> None:  # noqa: B027  (a method without targets has nothing to do)
+    def after_step(self) -> None:
         """What follows the optimizer's step, for example the target's Polyak step."""
 
     def learning_rate_factors(self, step: int) -> Mapping[str, float]:

@@ -1,11 +1,11 @@
-"""Checkpoints of ours: read safely, checked field by field, handed from offline to online."""
+"""What a checkpoint of ours consists of, and how it is read without executing any of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,11 +16,20 @@ from pex_lightning.files.torch_files import load_safely
 from pex_lightning.version import __version__
 
 CHECKPOINT_KEY = "pex_lightning"
-CHECKPOINT_FORMAT = 1
-HANDED_OVER = ("hidden_dims", "num_q", "gamma")
-"""Hyper-parameters that a critic carries with it."""
-HOW_NOT_WHAT = {"compile_update"}
-"""Hyper-parameters that may change on resume: they say how to compute, not what."""
+CHECKPOINT_FORMAT = 2
+DATA_STATE_KEY = "data_state"
+
+Stage = Literal["offline", "online"]
+Part = Literal["q", "target", "v", "policy", "moments"]
+"""What a checkpoint can hand over: Q, its target, V, a policy, and Adam's moments."""
+
+PLACES: Mapping[Part, str] = {
+    "q": "critic.q_net.",
+    "target": "critic.target_q_net.",
+    "v": "critic.v_net.",
+    "policy": "policy.",
+}
+"""Under which prefix of a state dict a part lies, unless a method says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,10 @@ class CheckpointHeader:
     """What a checkpoint says of itself.
 
     Attributes:
-        algorithm: Class name of the LightningModule, for example ``"IQL"``.
+        algorithm: The method, such as ``"IQL"``; a user's own with its module, ``"mine.Method"``.
+        stage: ``offline``, or ``online`` where an environment was stepped.
+        parts: Which parts there are, with their prefixes in the state dict.
+        members: Names of the policies that act, in the order of ``policy_index``.
         data: Environment, dataset and reward transform.
         gradient_steps: Updates done so far.
         env_steps: Environment steps collected so far, 0 offline.
@@ -36,6 +48,9 @@ class CheckpointHeader:
     """
 
     algorithm: str
+    stage: Stage
+    parts: Mapping[Part, str]
+    members: tuple[str, ...]
     data: DataDescription
     gradient_steps: int
     env_steps: int
@@ -47,6 +62,9 @@ class CheckpointHeader:
             "format": CHECKPOINT_FORMAT,
             "version": self.version,
             "algorithm": self.algorithm,
+            "stage": self.stage,
+            "parts": dict(self.parts),
+            "members": list(self.members),
             "data": self.data.to_dict(),
             "gradient_steps": self.gradient_steps,
             "env_steps": self.env_steps,
@@ -62,18 +80,21 @@ class CheckpointHeader:
         if raw.get("format") != CHECKPOINT_FORMAT:
             raise UserError(
                 f"{path} has checkpoint format {raw.get('format')!r} (written by pex-lightning "
-                f"{raw.get('version')!r}); this version, {__version__}, reads format "
+                f"{raw.get('version')!r}); this version, {__version__}, reads formats up to "
                 f"{CHECKPOINT_FORMAT}. Read it with the version that wrote it, or train again."
             )
         try:
             return cls(
                 algorithm=str(raw["algorithm"]),
+                stage=_one_of(raw["stage"], get_args(Stage)),
+                parts={_one_of(k, get_args(Part)): str(v) for k, v in raw["parts"].items()},
+                members=tuple(str(name) for name in raw["members"]),
                 data=DataDescription.from_dict(raw["data"]),
                 gradient_steps=int(raw["gradient_steps"]),
                 env_steps=int(raw["env_steps"]),
                 version=str(raw["version"]),
             )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise UserError(
                 f"{path}: the checkpoint's header is damaged or was altered "
                 f"({type(error).__name__}: {error}). Take another checkpoint."
@@ -90,6 +111,7 @@ class Checkpoint:
         hyper_parameters: The constructor arguments of its LightningModule.
         state_dict: Its parameters and buffers.
         optimizer: State of its Adam as ``torch.optim`` writes it; empty if there is none.
+        data_state: What its data module keeps for a resume; None if it has nothing to keep.
         resumable: Whether it holds all that training needs to go on.
     """
 
@@ -98,9 +120,23 @@ class Checkpoint:
     hyper_parameters: Mapping[str, Any]
     state_dict: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
+    data_state: Mapping[str, Any] | None
     resumable: bool
 
-    def part(self, prefix: str) -> dict[str, Tensor]:
+    def part(self, part: Part) -> dict[str, Tensor]:
+        """The state dict of a part.
+
+        Raises:
+            UserError: The checkpoint has no such part.
+        """
+        if part not in self.header.parts:
+            raise UserError(
+                f"{self.path}, a checkpoint of {self.header.algorithm}, has no part {part!r}; it "
+                f"has {', '.join(self.header.parts)}. Take one of a method that learns it."
+            )
+        return self.under(self.header.parts[part])
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
         """The entries of the state dict under ``prefix``, without it.
 
         Raises:
@@ -119,6 +155,41 @@ class Checkpoint:
         return found
 
 
+def parts_of(state_dict: Mapping[str, Any], places: Mapping[Part, str]) -> dict[Part, str]:
+    """Which parts a state dict has, with their prefixes; whether Adam's moments come with it."""
+    found: dict[Part, str] = {
+        part: prefix
+        for part, prefix in places.items()
+        if any(key.startswith(prefix) for key in state_dict)
+    }
+    return found | {"moments": ""}
+
+
+def migrate(raw: dict[str, Any]) -> None:
+    """Bring a checkpoint of an older format, as ``torch.load`` gives it, to today's, in place.
+
+    Format 1 (version 0.1.0) did not say its stage, parts and members, kept the data module's state
+    under the class name ``OnlineData``, and the admission of the learning policy in the policy set.
+    What is damaged is left as it is, for :func:`read_checkpoint` to refuse.
+    """
+    header, state_dict = raw.get(CHECKPOINT_KEY), raw.get("state_dict")
+    if not isinstance(header, dict) or header.get("format") != 1:
+        return
+    if not isinstance(state_dict, dict):
+        return
+    raw[DATA_STATE_KEY] = raw.pop("OnlineData", None)
+    for key in [key for key in state_dict if key == "policies.admission"]:
+        state_dict["admission.share"] = state_dict.pop(key)
+    composite = any(key.startswith("policies.learner.") for key in state_dict)
+    places = {**PLACES, "policy": "policies.learner." if composite else "policy."}
+    header["stage"] = "offline" if raw[DATA_STATE_KEY] is None else "online"
+    header["parts"] = parts_of(state_dict, places)
+    header["members"] = ["offline", "online"] if composite else ["policy"]
+    header["format"] = CHECKPOINT_FORMAT
+    if isinstance(raw.get("hyper_parameters"), dict):
+        raw["hyper_parameters"].setdefault("cosine_decay", False)
+
+
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint of ours without executing anything that it contains.
 
@@ -133,6 +204,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             "runs/<name>/<stage>/checkpoints/."
         )
     raw = load_safely(path)
+    migrate(raw)
     header = raw.get(CHECKPOINT_KEY)
     state_dict = raw.get("state_dict")
     hyper_parameters = raw.get("hyper_parameters")
@@ -159,116 +231,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         hyper_parameters=hyper_parameters,
         state_dict=state_dict,
         optimizer=optimizers[0],
+        data_state=raw.get(DATA_STATE_KEY),
         resumable=all(raw.get(key) for key in ("optimizer_states", "loops")),
     )
 
 
-def check_hand_over(
-    checkpoint: Checkpoint,
-    data: DataDescription,
-    hyper_parameters: Mapping[str, Any],
-) -> None:
-    """Check that an offline checkpoint fits the online run that is to continue it.
-
-    Args:
-        checkpoint: The offline stage's checkpoint.
-        data: The online run's environment, dataset and reward transform.
-        hyper_parameters: The online module's; ``hidden_dims``, ``num_q`` and ``gamma`` count.
-
-    Raises:
-        UserError: It is of another stage, or a field differs; every differing field is named
-            with both values.
-    """
-    found, path = checkpoint.header, checkpoint.path
-    if found.algorithm != "IQL":
-        raise UserError(
-            f"{path} is a checkpoint of {found.algorithm}, but the hand-over needs one of the "
-            "offline stage (IQL). To go on with an online run use --ckpt_path; to start one, "
-            "give --offline.ckpt_path the offline stage's checkpoint."
-        )
-    pairs: list[tuple[str, object, object]] = [
-        ("observation size", found.data.env.obs_dim, data.env.obs_dim),
-        ("lower action bounds", found.data.env.action_low, data.env.action_low),
-        ("upper action bounds", found.data.env.action_high, data.env.action_high),
-        ("reward transform", found.data.reward, data.reward),
-    ]
-    for key in HANDED_OVER:
-        theirs, ours = checkpoint.hyper_parameters.get(key), hyper_parameters.get(key)
-        pairs.append((f"model.{key}", _plain(theirs), _plain(ours)))
-    differing = [
-        f"  {name}: {theirs} in the checkpoint, {ours} in this run"
-        for name, theirs, ours in pairs
-        if theirs != ours
-    ]
-    if differing:
-        lines = "\n".join(differing)
-        raise UserError(
-            f"{path} does not fit this run:\n{lines}\n"
-            "Change the run's settings to the checkpoint's, or train the offline stage again."
-        )
-
-
-def check_resume(
-    checkpoint: Checkpoint, algorithm: str, hyper_parameters: Mapping[str, Any]
-) -> None:
-    """Check that a checkpoint continues a run of ``algorithm`` with these hyper-parameters.
-
-    Raises:
-        UserError: The class or a hyper-parameter differs; every difference is named.
-    """
-    path = checkpoint.path
-    if checkpoint.header.algorithm != algorithm:
-        raise UserError(
-            f"--ckpt_path {path} is a checkpoint of {checkpoint.header.algorithm}, but this "
-            f"stage trains {algorithm}. Give a checkpoint of {algorithm}, or to start from an "
-            "offline checkpoint use --offline.ckpt_path."
-        )
-    if not checkpoint.resumable:
-        raise UserError(
-            f"--ckpt_path {path} holds a policy, but not the state of its training: it was saved "
-            "without it, or was altered. Resume from last.ckpt or best.ckpt of a run."
-        )
-    theirs, ours = dict(checkpoint.hyper_parameters), dict(hyper_parameters)
-    differing = [
-        f"  model.{key}: {theirs.get(key, 'absent')} in the checkpoint, "
-        f"{ours.get(key, 'absent')} in this run"
-        for key in sorted((theirs.keys() | ours.keys()) - HOW_NOT_WHAT)
-        if _plain(theirs.get(key)) != _plain(ours.get(key))
-    ]
-    if differing:
-        lines = "\n".join(differing)
-        raise UserError(
-            f"--ckpt_path {path} was trained with other hyper-parameters:\n{lines}\n"
-            "Resume with the checkpoint's values, or start a new run with --run.name."
-        )
-
-
-def check_same_data(checkpoint: Checkpoint, data: DataDescription) -> None:
-    """Check that a run goes on with the data that it began with.
-
-    Raises:
-        UserError: The environment, the dataset or the reward transform is another.
-    """
-    theirs, ours = checkpoint.header.data, data
-    differing = [
-        f"  {name}: {found} in the checkpoint, {given} in this run"
-        for name, found, given in (
-            ("data.env", theirs.env, ours.env),
-            ("dataset's fingerprint", theirs.fingerprint, ours.fingerprint),
-            ("reward transform", theirs.reward, ours.reward),
-        )
-        if found != given
-    ]
-    if differing:
-        lines = "\n".join(differing)
-        raise UserError(
-            f"--ckpt_path {checkpoint.path} was trained on other data:\n{lines}\n"
-            "Resume with the same data, or start a new run with --run.name."
-        )
-
-
-def _plain(value: object) -> object:
-    """Lists and tuples compare equal."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
+def _one_of(value: object, known: Sequence[Any]) -> Any:
+    if value not in known:
+        raise ValueError(f"expected one of {known}, found {value!r}")
     return value
