@@ -15,7 +15,7 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import Checkpoint
 from tensordict import TensorDict
 
-from pex_lightning.algorithms import ALGORITHMS, IQL, PEX, Algorithm
+from pex_lightning.algorithms import ALGORITHMS, Algorithm
 from pex_lightning.data.description import DataDescription
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.online import OnlineData
@@ -152,14 +152,12 @@ class Toy:
     def algorithm(self, name: str, **kwargs: Any) -> Algorithm:
         """Ready to train: an online one is given the offline checkpoint."""
         module = ALGORITHMS[name](**{"hidden_dims": [8, 8], **kwargs})
-        if isinstance(module, PEX) and self.offline_path is not None:
+        if module.takes and self.offline_path is not None:
             module.hand_over(read_checkpoint(self.offline_path))
         return module
 
     def data_for(self, module: Algorithm, **kwargs: Any) -> OfflineData:
-        return (
-            self.online_data(**kwargs) if type(module) is not IQL else self.offline_data(**kwargs)
-        )
+        return self.online_data(**kwargs) if module.acts else self.offline_data(**kwargs)
 
     def trainer(self, max_steps: int, callbacks: Any = (), **kwargs: Any) -> Trainer:
         saves = any(isinstance(callback, Checkpoint) for callback in callbacks)

@@ -29,7 +29,7 @@ from pex_lightning.losses.iql import policy_loss
 from pex_lightning.nn.critic import Critic
 from pex_lightning.nn.gaussian import GaussianPolicy
 from pex_lightning.nn.mlp import MLP, EnsembleMLP
-from pex_lightning.policies.choice import boltzmann_probs
+from pex_lightning.policies.choice import Boltzmann
 from pex_lightning.updates.batch import Batch
 
 RELATIVE = 1e-5
@@ -116,14 +116,17 @@ def _batches(arrays: Arrays) -> Iterator[Batch]:
 
 def _first(iql: IQL, batch: Batch, arrays: Arrays) -> Iterator[Difference]:
     """Values on the first batch, before any update."""
-    losses = iql.losses(batch)
+    terms = iql.losses(batch).terms
+    log_prob = iql.policy.log_prob(batch.observation, batch.action)
+    target_q = iql.critic.target_q(batch.observation, batch.action).amin(0)
+    advantage = target_q - iql.critic.v(batch.observation)
     ours = {
-        "v_loss": losses.value.loss,
-        "q_loss": losses.q.loss,
-        "policy_loss": losses.policy.loss,
-        "advantage": losses.value.advantage,
-        "weight": losses.policy.weight,
-        "log_prob": iql.policy.log_prob(batch.observation, batch.action),
+        "v_loss": terms["v"],
+        "q_loss": terms["q"],
+        "policy_loss": terms["actor"],
+        "advantage": advantage,
+        "weight": policy_loss(log_prob, advantage, iql.beta).weight,
+        "log_prob": log_prob,
         "mean": iql.policy.mode(batch.observation),
     }
     for name, value in ours.items():
@@ -141,7 +144,9 @@ def _final(
         iql.losses(batch).total.backward()
         optimizer.step()
         iql.after_step()
-        iql.set_learning_rates(optimizer, step)
+        for group in optimizer.param_groups:
+            factor = iql.learning_rate_factors(step).get(group["name"], 1.0)
+            group["lr"] = iql.learning_rate * factor
     env = _data(meta).env
     theirs = Critic(env.obs_dim, env.action_dim, iql.hidden_dims)
     policy = GaussianPolicy(env.obs_dim, env.action_low, env.action_high, iql.hidden_dims)
@@ -167,7 +172,7 @@ def _pex(iql: IQL, batch: Batch, arrays: Arrays, meta: Mapping[str, Any]) -> Ite
     """The choice between policies, and the new policy's loss and gradient."""
     pex = PEX(**_common(meta), inv_temperature=meta["inv_temperature"])
     pex.attach(_data(meta))
-    critic, learner = pex.critic, pex.learner()
+    critic, learner = pex.critic, pex.policies.learner
     _load_ensemble(critic.q_net, "final/critic", arrays)
     _load_ensemble(critic.target_q_net, "final/target_critic", arrays)
     _load_mlp(critic.v_net, "final/value/v", arrays)
@@ -182,9 +187,11 @@ def _pex(iql: IQL, batch: Batch, arrays: Arrays, meta: Mapping[str, Any]) -> Ite
         )
         q = torch.stack([critic.q(observation, action).amin(0) for action in candidates])
         yield _relative("pex/candidate_q", q.T, arrays["pex/candidate_q"])
-        probs = pex.acting_policy().choice_probs(observation, candidates)
+        acting = pex.acting_policy()
+        probs = acting.rule.probs(acting.values(observation, candidates))
         yield _relative("pex/selection_probs", probs, arrays["pex/selection_probs"])
-        direct = boltzmann_probs(_tensor(arrays["pex/candidate_q"]).T, meta["inv_temperature"])
+        rule = Boltzmann(meta["inv_temperature"])
+        direct = rule.probs(_tensor(arrays["pex/candidate_q"]).T)
         yield _relative("pex/boltzmann", direct, arrays["pex/selection_probs"])
         action = candidates[_tensor(arrays["pex/selected_index"]), torch.arange(len(observation))]
         yield _relative("pex/composite_action", action, arrays["pex/composite_action"])

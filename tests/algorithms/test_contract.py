@@ -63,7 +63,9 @@ def test_a_chunk_of_k_batches_is_k_global_steps(name: str, toy: Any) -> None:
     assert trainer.global_step == 13
     (optimizer,) = trainer.optimizers
     # PEX goes on with the offline stage's moments of the critic, which has done 20 updates.
-    before = {"q": 20, "v": 20, "actor": 0} if name == "PEX" else {"q": 0, "v": 0, "actor": 0}
+    before = (
+        {"q": 20, "v": 20, "actor": 0} if name == "PEX" else dict.fromkeys(["q", "v", "actor"], 0)
+    )
     for group in optimizer.param_groups:
         counts = {int(optimizer.state[parameter]["step"]) for parameter in group["params"]}
         assert counts == {before[group["name"]] + 13}, group["name"]
@@ -74,15 +76,15 @@ def test_every_trainable_parameter_is_in_one_named_group(name: str, toy: Any) ->
     trainer = toy.fit(module, 5)
     (optimizer,) = trainer.optimizers
     groups = {group["name"]: group["params"] for group in optimizer.param_groups}
-    assert list(groups) == ["q", "v", "actor"]
+    assert list(groups) == list(module.groups())
     grouped = [id(parameter) for group in groups.values() for parameter in group]
     trainable = [id(parameter) for parameter in module.parameters() if parameter.requires_grad]
     assert len(grouped) == len(set(grouped))
     assert sorted(grouped) == sorted(trainable)
-    assert [id(p) for p in groups["q"]] == [id(p) for p in module.critic.q_net.parameters()]
-    assert [id(p) for p in groups["v"]] == [id(p) for p in module.critic.v_net.parameters()]
-    assert [id(p) for p in groups["actor"]] == [id(p) for p in module.actor_parameters()]
-    assert all(group["lr"] > 0 for group in optimizer.param_groups[:2])
+    for key, found in module.groups().items():
+        assert [id(p) for p in groups[key]] == [id(p) for p in found], key
+        rate = module.learning_rate * module.learning_rate_factors(5).get(key, 1.0)
+        assert optimizer.param_groups[list(groups).index(key)]["lr"] == rate
 
 
 def test_the_critic_lies_at_its_prefix(name: str, toy: Any) -> None:
@@ -93,21 +95,24 @@ def test_the_critic_lies_at_its_prefix(name: str, toy: Any) -> None:
     assert {key.split(".")[1] for key in found} == {"q_net", "target_q_net", "v_net"}
 
 
-def test_each_loss_sends_gradient_only_where_it_belongs(name: str, toy: Any) -> None:
+def test_nothing_is_in_the_state_dict_twice(name: str, toy: Any) -> None:
+    module = toy.algorithm(name)
+    toy.fit(module, 5)
+    held = [value.data_ptr() for value in module.state_dict().values()]
+    assert len(held) == len(set(held))
+
+
+def test_each_term_sends_gradient_to_its_own_group_alone(name: str, toy: Any) -> None:
     module = toy.algorithm(name)
     module.attach(toy.description())
-    networks = {
-        "q": list(module.critic.q_net.parameters()),
-        "v": list(module.critic.v_net.parameters()),
-        "actor": list(module.actor_parameters()),
-    }
     (batch,) = batches(toy.chunk())
-    for term, owner in (("q", "q"), ("value", "v"), ("policy", "actor")):
+    groups = {key: {id(p) for p in found} for key, found in module.groups().items()}
+    assert list(module.losses(batch).terms) == list(groups)
+    for term, own in groups.items():
         module.zero_grad()
-        getattr(module.losses(batch), term).loss.backward()
-        owned = {id(parameter) for parameter in networks[owner]}
+        module.losses(batch).terms[term].backward()
         for key, parameter in module.named_parameters():
-            if id(parameter) in owned:
+            if id(parameter) in own:
                 assert parameter.grad is not None, key
                 assert parameter.grad.abs().sum() > 0, key
             else:
@@ -159,9 +164,8 @@ def test_an_update_reads_the_networks_as_they_were_before_it(name: str, toy: Any
     torch.manual_seed(1)
     module.losses(batch).total.backward()
     torch.manual_seed(1)
-    losses = twin.losses(batch)
-    for term in (losses.q, losses.value, losses.policy):
-        term.loss.backward()
+    for term in twin.losses(batch).terms.values():
+        term.backward()
     for ours, theirs in zip(module.parameters(), twin.parameters(), strict=True):
         assert (ours.grad is None) == (theirs.grad is None)
         if ours.grad is not None:
@@ -180,8 +184,8 @@ def test_a_loaded_checkpoint_acts_the_same(name: str, toy: Any) -> None:
         actions = []
         for policy in (module.acting_policy(), loaded.acting_policy()):
             torch.manual_seed(5)
-            found = getattr(policy, method)(STATES)
-            actions.append(found if isinstance(found, Tensor) else found.action)
+            found = getattr(policy, method)(STATES, policy.initial_memory(STATES))
+            actions.append(found[0])
         assert torch.equal(*actions)
 
 
@@ -202,7 +206,13 @@ def test_a_checkpoint_holds_primitives_and_tensors_only(name: str, toy: Any) -> 
     header = read_checkpoint(path).header
     assert (header.algorithm, header.gradient_steps) == (name, 15)
     assert header.data == trainer.datamodule.describe()
-    assert header.env_steps == getattr(trainer.datamodule, "env_steps", 0)
+    assert header.env_steps == trainer.datamodule.env_steps
+    assert header.stage == ("online" if module.acts else "offline")
+    assert header.members == module.acting_policy().members
+    assert set(header.parts) == {"q", "target", "v", "policy", "moments"}
+    learnt = {id(p) for p in module.groups()["actor"]}
+    policy = header.parts["policy"]
+    assert {id(p) for k, p in module.named_parameters() if k.startswith(policy)} == learnt
 
 
 def test_bf16_mixed_trains_with_finite_float32_parameters(name: str, toy: Any) -> None:

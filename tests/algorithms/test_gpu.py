@@ -52,8 +52,8 @@ def test_a_step_on_the_gpu_is_the_step_on_the_cpu(name: str, toy: Any) -> None:
         module.attach(toy.description())
         (batch,) = batches(toy.chunk())
         module.to(device)
-        terms = module.losses(type(batch)(*(column.to(device) for column in batch)))
-        losses.append(torch.stack([terms.q.loss, terms.value.loss]).detach().cpu())
+        terms = module.losses(type(batch)(*(column.to(device) for column in batch))).terms
+        losses.append(torch.stack([terms["q"], terms["v"]]).detach().cpu())
     assert torch.allclose(losses[0], losses[1], rtol=1e-4)
 
 
@@ -67,7 +67,7 @@ def test_recorded_updates_on_the_gpu_are_the_plain_ones(name: str, toy: Any) -> 
         assert trainer.global_step == 20
         assert module.compiles == compile_update
         ended.append({key: value.cpu() for key, value in module.state_dict().items()})
-    if name == "IQL":
+    if name != "PEX":
         # PEX draws its samples from the graph's own stream of random numbers.
         for key, plain in ended[0].items():
             torch.testing.assert_close(ended[1][key], plain, rtol=1e-3, atol=1e-4, msg=key)

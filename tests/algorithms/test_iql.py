@@ -43,9 +43,9 @@ def test_the_first_update_is_the_papers(toy: Any) -> None:
     log_prob = normal.log_prob(b.action).sum(-1)
     loss_pi = ((2.0 * u).exp().clamp(max=100) * -log_prob).mean()
     losses = module.losses(b)
-    torch.testing.assert_close(losses.value.loss, loss_v)
-    torch.testing.assert_close(losses.q.loss, loss_q)
-    torch.testing.assert_close(losses.policy.loss, loss_pi)
+    torch.testing.assert_close(losses.terms["v"], loss_v)
+    torch.testing.assert_close(losses.terms["q"], loss_q)
+    torch.testing.assert_close(losses.terms["actor"], loss_pi)
     torch.testing.assert_close(losses.total, loss_v + loss_q + loss_pi)
 
 
@@ -59,10 +59,12 @@ def test_termination_masks_the_next_state_and_a_time_out_does_not(toy: Any) -> N
     chunk["next", "done"] = torch.ones(1, 16, 1, dtype=torch.bool)
     (batch,) = batches(chunk)
     assert isinstance(batch, Batch)
-    found = module.losses(batch).q.td_target
     value = module.critic.v(batch.next_observation)
-    torch.testing.assert_close(found[:8], batch.reward[:8])
-    torch.testing.assert_close(found[8:], batch.reward[8:] + 0.99 * value[8:])
+    target = torch.cat([batch.reward[:8], batch.reward[8:] + 0.99 * value[8:]])
+    q = module.critic.q(batch.observation, batch.action)
+    losses = module.losses(batch)
+    torch.testing.assert_close(losses.terms["q"], 0.5 * (q - target).square().mean(-1).sum())
+    torch.testing.assert_close(losses.diagnostics["td_target"], target.mean())
 
 
 def test_a_chunk_is_cut_into_batches_in_order(toy: Any) -> None:

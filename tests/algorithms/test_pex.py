@@ -9,6 +9,7 @@ from pex_lightning.callbacks.checkpoint import RunCheckpoint
 from pex_lightning.callbacks.evaluation import Evaluation
 from pex_lightning.errors import UserError
 from pex_lightning.handover import read_checkpoint
+from pex_lightning.policies.acting import Choice
 from pex_lightning.updates.batch import batches
 
 
@@ -16,6 +17,17 @@ def attached(toy: Any, **settings: Any) -> PEX:
     module = toy.algorithm("PEX", **settings)
     module.attach(toy.description())
     return module
+
+
+def act(module: PEX, states: torch.Tensor) -> Choice:
+    policy = module.acting_policy()
+    return policy.act(states, policy.initial_memory(states))
+
+
+def evaluated(module: PEX, states: torch.Tensor) -> torch.Tensor:
+    policy = module.acting_policy()
+    action, _ = policy.evaluation_action(states, policy.initial_memory(states))
+    return action
 
 
 def test_hand_over_takes_the_critic_whole_and_the_policy_as_frozen(toy: Any) -> None:
@@ -63,7 +75,7 @@ def test_every_online_row_says_who_acted(toy: Any) -> None:
     torch.testing.assert_close(probs.sum(-1), torch.ones(110))
     assert set(rows["policy_index"].tolist()) == {0, 1}
     # The frozen policy proposes its mode: the rows that it acted in hold exactly that.
-    frozen = read_checkpoint(toy.offline_path).part("policy.")
+    frozen = read_checkpoint(toy.offline_path).part("policy")
     module = attached(toy)
     module.policies.frozen[0].load_state_dict(frozen)
     mode = module.policies.frozen[0].mode(rows["observation"])
@@ -81,36 +93,37 @@ def test_the_learner_imitates_what_the_composite_would_do_now(
     module = attached(toy, beta=2.0)
     (batch,) = batches(toy.chunk())
     torch.manual_seed(3)
-    choice = module.acting_policy().act(batch.observation)
+    choice = act(module, batch.observation)
     torch.manual_seed(3)
     losses = module.losses(batch)
     target = module.critic.target_q(batch.observation, choice.action).amin(0)
     advantage = (target - module.critic.v(batch.observation)).detach()
-    log_prob = module.learner().log_prob(batch.observation, choice.action)
+    log_prob = module.policies.learner.log_prob(batch.observation, choice.action)
     expected = ((2.0 * advantage).exp().clamp(max=100) * -log_prob).mean()
-    torch.testing.assert_close(losses.policy.loss, expected)
+    torch.testing.assert_close(losses.terms["actor"], expected)
     # Q and V learn from the batch's own actions.
     own = module.critic.target_q(batch.observation, batch.action).amin(0)
     own_advantage = own - module.critic.v(batch.observation)
-    torch.testing.assert_close(losses.value.advantage, own_advantage.detach())
+    torch.testing.assert_close(losses.diagnostics["advantage"], own_advantage.mean())
 
 
 def test_the_target_critic_judges_and_the_online_critic_chooses(toy: Any) -> None:
-    module = attached(toy, inv_temperature=10.0)
+    module = attached(toy, inv_temperature=10.0, beta=0.1)
     (batch,) = batches(toy.chunk(size=64))
-    value = torch.zeros(64)
 
-    def outcome() -> tuple[torch.Tensor, torch.Tensor]:
+    def outcome() -> tuple[torch.Tensor, float]:
         torch.manual_seed(3)
-        return module.policy_target(batch, value, value)
+        action = act(module, batch.observation).action
+        torch.manual_seed(3)
+        return action, float(module.losses(batch).terms["actor"])
 
-    action, advantage = outcome()
+    action, loss = outcome()
     with torch.no_grad():
         for parameter in module.critic.target_q_net.parameters():
             parameter.mul_(2.0)
-    same_action, other_advantage = outcome()
+    same_action, other_loss = outcome()
     assert torch.equal(action, same_action)
-    assert not torch.isclose(advantage, other_advantage).any()
+    assert loss != other_loss
     with torch.no_grad():
         for parameter in module.critic.q_net.parameters():
             parameter.normal_()
@@ -128,7 +141,7 @@ def test_resuming_needs_the_online_checkpoint_only(toy: Any) -> None:
     evaluation = Evaluation(episodes=1, every=1000, seed=0, num_envs=1)
     checkpoint = RunCheckpoint(toy.folder, 5, evaluation)
     toy.fit(toy.algorithm("PEX"), 10, callbacks=[checkpoint])
-    frozen = read_checkpoint(checkpoint.last).part("policies.frozen.")
+    frozen = read_checkpoint(checkpoint.last).under("policies.frozen.")
     toy.offline_path = None
     module = toy.algorithm("PEX")
     toy.fit(module, 20, resume=checkpoint.last)
@@ -149,10 +162,10 @@ class Admission(Callback):
         self.seen: dict[int, float] = {}
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.seen[trainer.global_step] = float(pl_module.policies.admission)
+        self.seen[trainer.global_step] = float(pl_module.admission.share)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
-        self.seen[trainer.global_step] = float(pl_module.policies.admission)
+        self.seen[trainer.global_step] = float(pl_module.admission.share)
 
 
 def test_the_learner_is_admitted_linearly_and_checkpoints_say_how_far(toy: Any) -> None:
@@ -163,8 +176,8 @@ def test_the_learner_is_admitted_linearly_and_checkpoints_say_how_far(toy: Any) 
     path = toy.folder / "online.ckpt"
     trainer.save_checkpoint(path)
     checkpoint = read_checkpoint(path)
-    assert float(checkpoint.state_dict["policies.admission"]) == 0.25
-    assert float(load_algorithm(checkpoint).policies.admission) == 0.25
+    assert float(checkpoint.state_dict["admission.share"]) == 0.25
+    assert float(load_algorithm(checkpoint).admission.share) == 0.25
 
 
 def test_admission_goes_on_after_a_resume_and_ends_at_one(toy: Any) -> None:
@@ -187,10 +200,10 @@ def test_at_the_hand_over_the_composite_policy_is_the_offline_policy(toy: Any) -
     for admission_steps, is_offline in ((1000, True), (0, False)):
         module = attached(toy, admission_steps=admission_steps, inv_temperature=0.5)
         mode = module.policies.frozen[0].mode(states)
-        choice = module.acting_policy().act(states)
+        choice = act(module, states)
         assert torch.equal(choice.action, mode) == is_offline
         assert (choice.policy_index == 0).all() == is_offline
-        assert torch.equal(module.acting_policy().evaluation_action(states), mode) == is_offline
+        assert torch.equal(evaluated(module, states), mode) == is_offline
 
 
 def test_rows_collected_before_the_first_update_are_the_offline_policys(toy: Any) -> None:

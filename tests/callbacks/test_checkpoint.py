@@ -163,7 +163,7 @@ def test_replay_files_are_kept_for_both_checkpoints_and_no_longer(toy: Any) -> N
     folder = toy.folder / "c" / "replay" / "rank-0"
 
     def needed(path: Path) -> set[str]:
-        (mine,) = torch.load(path, weights_only=True)["OnlineData"]["replay"]
+        (mine,) = torch.load(path, weights_only=True)["data_state"]["replay"]
         return {segment["file"] for segment in mine}
 
     assert needed(first.best) - needed(first.last)
@@ -208,3 +208,28 @@ def test_leftover_parts_are_removed_though_nothing_is_saved_in_their_place(toy: 
     assert best_steps(second) == []
     assert look.left == []
     assert step_of(second.last) == 15
+
+
+def test_a_data_module_of_a_users_resumes_and_exports(toy: Any) -> None:
+    """Nothing finds the state of the data module by the name of its class."""
+    from own_methods import OwnData, Renamed
+    from pex_lightning.export.experience import read_experience
+
+    settings = {"env": toy.env, "path": str(toy.dataset), "batch_size": 16, "start_steps": 10}
+    settings |= {"reward_transform": "subtract_one"}
+    evaluation = Evaluation(episodes=1, every=10, seed=0, num_envs=1)
+    checkpoint = RunCheckpoint(toy.folder, 10, evaluation)
+    # The first evaluation is the best one, so that its buffer is not the last one's.
+    evaluation.latest, evaluation.evaluated_at = {"eval/return": 1e9}, 10
+    toy.fit(
+        toy.algorithm("PEX"), 10, data=OwnData(chunk_size=5, **settings), callbacks=[checkpoint]
+    )
+    assert checkpoint.best.exists()
+    rows = len(read_experience(checkpoint.best))
+    for data, steps in ((OwnData, 20), (Renamed, 30)):
+        module = data(chunk_size=5, **settings)
+        again = RunCheckpoint(toy.folder, 10, Evaluation(1, 10**6, seed=0, num_envs=1))
+        toy.fit(toy.algorithm("PEX"), steps, data=module, resume=again.last, callbacks=[again])
+        assert module.env_steps == 10 + steps
+        assert len(read_experience(checkpoint.best)) == rows
+        assert len(read_experience(again.last)) == 10 + steps

@@ -17,5 +17,5 @@ def test_the_bar_counts_gradient_steps_and_shows_the_score(
     assert stage in last
     assert "15/15" in last
     assert "return=15.0" in last
-    assert ("π_β=" in last) == (name == "PEX")
+    assert ("offline=" in last) == (name == "PEX")
     assert ("env=25" in last) == (name == "PEX")

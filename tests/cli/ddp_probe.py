@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from pex_lightning.algorithms import compiling
+from pex_lightning.updates import executor
 from pex_lightning.updates.compilation.compiler import CompilationError
 from pex_lightning.updates.compiled import CompiledUpdate
 
 if "DDP_PLAIN_UPDATES" in os.environ:
-    compiling.WORTH_COMPILING = compiling.PLAIN_UPDATES = int(os.environ["DDP_PLAIN_UPDATES"])
+    executor.WORTH_COMPILING = executor.PLAIN_UPDATES = int(os.environ["DDP_PLAIN_UPDATES"])
 
 
 class Probe(Callback):
@@ -38,14 +38,14 @@ class Probe(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        stage = "online" if hasattr(data, "env_steps") else "offline"
+        stage = "online" if data.steps_environment else "offline"
         online = data._online[:]["observation"].clone() if stage == "online" else None
         torch.save(
             {
                 "parameters": pl_module.state_dict(),
                 "seen": torch.cat([chunk.flatten(0, 1) for chunk in self._rewards]),
                 "collected": online,
-                "env_steps": getattr(data, "env_steps", 0),
+                "env_steps": data.env_steps,
                 "global_step": trainer.global_step,
                 "compiles": pl_module.compiles,
             },

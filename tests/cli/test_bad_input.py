@@ -174,7 +174,7 @@ def test_a_checkpoint_of_the_wrong_stage_is_refused(
 ):
     online = finished / "online" / "checkpoints" / "last.ckpt"
     args = tiny(tmp_path / "runs", f"--offline.ckpt_path={online}")
-    refused(command(*args), "PEX", "IQL", str(online))
+    refused(command(*args), "PEX", "offline stage", str(online))
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(

@@ -84,7 +84,7 @@ def test_online_goes_on_with_its_whole_replay_buffer_after_sigkill(
     listed = set()
     for name in ("last.ckpt", "best.ckpt"):
         raw = torch.load(_last(tmp_path, "online").with_name(name), weights_only=True)
-        listed |= {segment["file"] for segment in raw["OnlineData"]["replay"][0]}
+        listed |= {segment["file"] for segment in raw["data_state"]["replay"][0]}
     replay = _last(tmp_path, "online").parent / "replay" / "rank-0"
     assert {path.name for path in replay.iterdir()} == listed
 

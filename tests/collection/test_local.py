@@ -1,4 +1,3 @@
-from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
@@ -8,22 +7,28 @@ from tensordict import TensorDict
 from torchrl.collectors import Collector
 from torchrl.envs import GymWrapper
 
-from pex_lightning.collection.local import Actor, ActorModule, LocalCollection
+from pex_lightning.collection.local import LocalCollection, PolicyModule
 from pex_lightning.envs.factory import EnvFactory
 from pex_lightning.envs.make import make_env
-from pex_lightning.policies.policy_set import Choice
+from pex_lightning.policies.acting import ActingPolicy, Choice
 
 LIMIT = 5
 
 
-class Script:
+class Scripted(ActingPolicy):
+    def evaluation_action(self, observation: torch.Tensor, memory: torch.Tensor) -> Any:
+        raise NotImplementedError
+
+
+class Script(Scripted):
     """Acts by the count of its calls, which is also what it says of the choice."""
 
     def __init__(self) -> None:
+        super().__init__(("one", "two"))
         self.calls = 0
         self.seen: list[torch.Tensor] = []
 
-    def act(self, observation: torch.Tensor) -> Choice:
+    def act(self, observation: torch.Tensor, memory: torch.Tensor) -> Choice:
         assert observation.shape == (1, 3)
         self.seen.append(observation[0].clone())
         self.calls += 1
@@ -32,10 +37,11 @@ class Script:
             torch.tensor([[share - 0.5, 0.25]]),
             torch.tensor([self.calls % 2]),
             torch.tensor([[share, 1 - share]]),
+            memory,
         )
 
 
-def local(toy: Any, actor: Actor, seed: int = 3, **kwargs: Any) -> LocalCollection:
+def local(toy: Any, actor: ActingPolicy, seed: int = 3, **kwargs: Any) -> LocalCollection:
     factory = EnvFactory.of(toy.env, kwargs)
     return LocalCollection(actor, factory, seed=seed, device=torch.device("cpu"))
 
@@ -114,8 +120,8 @@ def test_a_change_of_the_actor_is_in_effect_at_the_next_frame(toy: Any) -> None:
     class Constant(Script):
         level = 0.0
 
-        def act(self, observation: torch.Tensor) -> Choice:
-            return replace(super().act(observation), action=torch.full((1, 2), self.level))
+        def act(self, observation: torch.Tensor, memory: torch.Tensor) -> Choice:
+            return super().act(observation, memory)._replace(action=torch.full((1, 2), self.level))
 
     actor = Constant()
     source = local(toy, actor)
@@ -161,7 +167,7 @@ def test_frames_are_those_of_torchrls_own_wrapper() -> None:
     wrapped.set_seed(seed)
     reference = Collector(
         wrapped,
-        ActorModule(Uniform(), torch.device("cpu")),
+        PolicyModule(Uniform(), torch.device("cpu")),
         frames_per_batch=count,
         track_traj_ids=False,
         trust_policy=True,
@@ -183,9 +189,35 @@ def test_frames_are_those_of_torchrls_own_wrapper() -> None:
         assert torch.equal(found[key], expected[key]), key
 
 
-class Uniform:
+class Uniform(Scripted):
     """Random actions of Hopper's."""
 
-    def act(self, observation: torch.Tensor) -> Choice:
+    def __init__(self) -> None:
+        super().__init__(("uniform",))
+
+    def act(self, observation: torch.Tensor, memory: torch.Tensor) -> Choice:
         action = 2 * torch.rand(1, 3) - 1
-        return Choice(action, torch.zeros(1, dtype=torch.int64), torch.ones(1, 1))
+        return Choice(action, torch.zeros(1, dtype=torch.int64), torch.ones(1, 1), memory)
+
+
+class Clock(Scripted):
+    """Remembers how many steps of the episode there were, and says so in its action."""
+
+    def __init__(self) -> None:
+        super().__init__(("clock",), memory_size=2)
+
+    def act(self, observation: torch.Tensor, memory: torch.Tensor) -> Choice:
+        assert memory.shape == (1, 2)
+        action = torch.stack([memory[:, 0] / 10, memory[:, 1] / 10], -1)
+        index = torch.zeros(1, dtype=torch.int64)
+        following = memory + torch.tensor([1.0, 2.0])
+        return Choice(action, index, torch.ones(1, 1), following)
+
+
+def test_memory_is_kept_within_an_episode_and_zero_at_a_reset(toy: Any) -> None:
+    rows = collect(toy, 3 * LIMIT + 2, Clock())
+    steps = torch.arange(3 * LIMIT + 2) % LIMIT
+    torch.testing.assert_close(rows["action"], torch.stack([steps / 10, 2 * steps / 10], -1))
+    source = local(toy, Clock(), terminates_after=3)
+    assert take(source, 7)["action"][:, 0].tolist() == pytest.approx([0, 0.1, 0.2, 0, 0.1, 0.2, 0])
+    source.close()

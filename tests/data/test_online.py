@@ -369,7 +369,7 @@ def test_missing_replay_files_and_another_number_of_processes_are_refused(toy: A
     toy.fit(toy.algorithm("PEX"), 10, callbacks=[saver(toy)])
     path = toy.folder / "last.ckpt"
     raw = torch.load(path, weights_only=True)
-    raw["OnlineData"]["replay"] *= 2
+    raw["data_state"]["replay"] *= 2
     torch.save(raw, toy.folder / "two.ckpt")
     with pytest.raises(UserError, match=r"by 2 process\(es\), this run has 1"):
         toy.fit(toy.algorithm("PEX"), 20, resume=toy.folder / "two.ckpt")

@@ -103,7 +103,7 @@ def test_rows_that_left_the_buffer_are_counted(toy: Any):
 def test_processes_follow_on_each_other_without_a_link(toy: Any):
     path = train(toy, 10)
     raw = torch.load(path, weights_only=True)
-    raw["OnlineData"]["replay"] *= 2
+    raw["data_state"]["replay"] *= 2
     torch.save(raw, toy.folder / "two.ckpt")
     shutil.copytree(toy.folder / "replay" / "rank-0", toy.folder / "replay" / "rank-1")
     rows = read_experience(toy.folder / "two.ckpt")
@@ -199,7 +199,7 @@ def points(interrupted_at: int = 7, steps: int = 12) -> Experience:
     data = DataDescription(spec, "some data", "0" * 16, RewardTransform())
     return Experience(
         checkpoint=Path("some.ckpt"),
-        header=CheckpointHeader("PEX", data, gradient_steps=3, env_steps=steps),
+        header=CheckpointHeader("PEX", "online", {}, ("offline", "online"), data, 3, steps),
         observations=o,
         actions=a,
         rewards=r.astype(np.float32),
@@ -319,7 +319,7 @@ def test_a_checkpoint_without_a_buffer_is_refused(toy: Any):
 )
 def test_a_damaged_list_of_parts_is_a_user_error(toy: Any, replay: Any):
     raw = torch.load(train(toy, 10), weights_only=True)
-    raw["OnlineData"]["replay"] = replay
+    raw["data_state"]["replay"] = replay
     torch.save(raw, toy.folder / "other.ckpt")
     with pytest.raises(UserError):
         read_experience(toy.folder / "other.ckpt")

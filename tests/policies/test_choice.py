@@ -3,14 +3,14 @@ import math
 import pytest
 import torch
 
-from pex_lightning.policies.choice import boltzmann_probs, draw
+from pex_lightning.policies.choice import Boltzmann, draw
 
 
 @pytest.mark.parametrize("members", [1, 2, 5])
 @pytest.mark.parametrize("inv_temperature", [0.0, 0.5, 3.0, 1e4])
 def test_probabilities_are_boltzmann_and_sum_to_one(members: int, inv_temperature: float) -> None:
     q = torch.randn(members, 7)
-    probs = boltzmann_probs(q, inv_temperature)
+    probs = Boltzmann(inv_temperature).probs(q)
     assert probs.shape == (7, members)
     torch.testing.assert_close(probs.sum(-1), torch.ones(7))
     for row in range(7):
@@ -22,8 +22,8 @@ def test_probabilities_are_boltzmann_and_sum_to_one(members: int, inv_temperatur
 
 def test_inv_temperature_zero_is_uniform_and_large_is_greedy() -> None:
     q = torch.tensor([[1.0, -5.0, 1e4], [2.0, -4.0, -1e4], [0.0, -9.0, 0.0]])
-    torch.testing.assert_close(boltzmann_probs(q, 0.0), torch.full((3, 3), 1 / 3))
-    greedy = boltzmann_probs(q, 1e3)
+    torch.testing.assert_close(Boltzmann(0.0).probs(q), torch.full((3, 3), 1 / 3))
+    greedy = Boltzmann(1e3).probs(q)
     assert torch.equal(greedy.argmax(-1), q.argmax(0))
     torch.testing.assert_close(greedy.amax(-1), torch.ones(3))
 

@@ -10,10 +10,11 @@ from pytorch_lightning import Callback, Trainer
 from pex_lightning.algorithms import ALGORITHMS
 from pex_lightning.errors import UserError
 from pex_lightning.updates.batch import Batch, batches
+from pex_lightning.updates.clipping import Clipping
 from pex_lightning.updates.compilation.compiler import CompilationError, Compiler, has_compiler
 from pex_lightning.updates.compilation.source import Layout
-from pex_lightning.updates.compiled import Clipping, CompiledUpdate
-from pex_lightning.updates.compiled_policy import CompiledActor
+from pex_lightning.updates.compiled import CompiledUpdate
+from pex_lightning.updates.compiled_policy import CompiledPolicy
 
 NAMES = list(ALGORITHMS)
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler (g++)")
@@ -128,7 +129,7 @@ class WhoUpdates(Callback):
         self.compiled: dict[int, bool] = {}
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
-        self.compiled[trainer.global_step] = pl_module._compiling._update.ready
+        self.compiled[trainer.global_step] = pl_module._executor._update.ready
 
 
 @needs_compiler
@@ -160,13 +161,13 @@ def test_the_policy_that_collects_is_compiled_with_the_update(
 ) -> None:
     del worth_it
     acts: list[bool] = []
-    act = CompiledActor.act
+    act = CompiledPolicy.act
 
-    def noted(self: CompiledActor, observation: torch.Tensor) -> Any:
+    def noted(self: CompiledPolicy, observation: torch.Tensor, memory: torch.Tensor) -> Any:
         acts.append(self._act is not None and Layout.of(observation) == self._state)
-        return act(self, observation)
+        return act(self, observation, memory)
 
-    monkeypatch.setattr(CompiledActor, "act", noted)
+    monkeypatch.setattr(CompiledPolicy, "act", noted)
     torch.manual_seed(0)
     module = toy.algorithm("PEX", admission_steps=15)
     toy.fit(module, 20)
@@ -174,20 +175,21 @@ def test_the_policy_that_collects_is_compiled_with_the_update(
     # update is compiled.
     assert acts == [False] * 25 + [True] * 5
     compiled, observation = module.collecting_policy(), torch.randn(1, 3)
+    memory = torch.zeros(1, 0)
     compiler = Compiler()
     compiled.use(compiled.begin(compiler, observation).finish())
     compiler.close()
     for admission in (1.0, 0.0, 0.5):
-        module.policies.admission.fill_(admission)
+        module.admission.share.fill_(admission)
         for seed in range(5):
             torch.manual_seed(seed)
-            found = compiled.act(observation)
+            found = compiled.act(observation, memory)
             torch.manual_seed(seed)
-            expected = module.acting_policy().act(observation)
+            expected = module.acting_policy().act(observation, memory)
             torch.testing.assert_close(found.action, expected.action)
             torch.testing.assert_close(found.choice_probs, expected.choice_probs)
             assert torch.equal(found.policy_index, expected.policy_index)
-    assert compiled.act(torch.randn(2, 3)).action.shape == (2, 2)
+    assert compiled.act(torch.randn(2, 3), torch.zeros(2, 0)).action.shape == (2, 2)
 
 
 @needs_compiler

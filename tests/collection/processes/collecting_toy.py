@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from pex_lightning.policies.policy_set import ActingPolicy, Choice
+from pex_lightning.policies.acting import ActingPolicy, Choice
+from pex_lightning.policies.composite import CompositePolicy
 
 ENV_ID = "PexCollecting-v0"
 TIME_LIMIT = 5
@@ -52,10 +53,11 @@ class CollectingEnv(gymnasium.Env[Any, Any]):
         return np.array([self.steps / 10, self.drawn, self.last], np.float32)
 
 
-class Level:
+class Level(ActingPolicy):
     """Acts by a weight, with noise of torch's generator in the second dimension."""
 
     def __init__(self) -> None:
+        super().__init__(("level",))
         self.module = nn.Linear(1, 1)
         self.set(0.0)
 
@@ -63,24 +65,42 @@ class Level:
         with torch.no_grad():
             self.module.bias.fill_(level)
 
-    def act(self, observation: torch.Tensor) -> Choice:
+    def act(self, observation: torch.Tensor, memory: torch.Tensor) -> Choice:
         action = torch.stack((self.module.bias, torch.rand(1)), dim=-1)
-        return Choice(action, torch.zeros(1, dtype=torch.int64), torch.ones(1, 1))
+        return Choice(action, torch.zeros(1, dtype=torch.int64), torch.ones(1, 1), memory)
+
+    def evaluation_action(self, observation: torch.Tensor, memory: torch.Tensor) -> Any:
+        raise NotImplementedError
 
 
-class Stamped:
+class Stamped(ActingPolicy):
     """PEX's acting policy, which says in ``choice_probs`` after which update it acted.
 
     It reads the update off π_θ's admission, which rises by a thousandth with each.
     """
 
-    def __init__(self, policy: ActingPolicy) -> None:
-        self.__dict__.update(vars(policy))
-        self.policy_class = type(policy)
+    def __init__(self, policy: CompositePolicy) -> None:
+        super().__init__(policy.members)
+        self.policy = policy
 
-    def act(self, observation: torch.Tensor) -> Choice:
-        policy = self.policy_class.__new__(self.policy_class)
-        policy.__dict__.update(vars(self))
-        choice = policy.act(observation)
-        stamp = policy.policies.admission * STAMP_SCALE
-        return Choice(choice.action, choice.policy_index, torch.stack((stamp, -stamp))[None])
+    def act(self, observation: torch.Tensor, memory: torch.Tensor) -> Choice:
+        stamp = self.policy.rule.share * STAMP_SCALE
+        choice = self.policy.act(observation, memory)
+        return choice._replace(choice_probs=torch.stack((stamp, -stamp))[None])
+
+    def evaluation_action(self, observation: torch.Tensor, memory: torch.Tensor) -> Any:
+        return self.policy.evaluation_action(observation, memory)
+
+
+class Clock(ActingPolicy):
+    """Remembers how many steps of the episode there were, and says so in its action."""
+
+    def __init__(self) -> None:
+        super().__init__(("clock",), memory_size=1)
+
+    def act(self, observation: torch.Tensor, memory: torch.Tensor) -> Choice:
+        action = memory.expand(1, 2) / 10
+        return Choice(action, torch.zeros(1, dtype=torch.int64), torch.ones(1, 1), memory + 1)
+
+    def evaluation_action(self, observation: torch.Tensor, memory: torch.Tensor) -> Any:
+        return memory.expand(-1, 2) / 10, memory + 1
