@@ -36,13 +36,13 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed beside other libraries; arguments after ``--`` go to ``speed.py``."""
+    """Measure speed beside other libraries; arguments after ``--`` go to the script."""
     session.install("-c", "constraints.txt", "-e", ".[bench]")
-    session.run("python", "benchmarks/speed.py", *session.posargs)
+    session.run("python", "-m", "benchmarks.speed.run", *session.posargs)
 
 
 @nox.session
 def scaling(session: nox.Session) -> None:
-    """Measure speed by size and number; arguments after ``--`` go to ``scaling.py``."""
+    """Measure speed by size and number; arguments after ``--`` go to the script."""
     session.install("-c", "constraints.txt", "-e", ".")
-    session.run("python", "benchmarks/scaling.py", *session.posargs)
+    session.run("python", "-m", "benchmarks.scaling.run", *session.posargs)

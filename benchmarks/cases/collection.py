@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-from made_up import ENVIRONMENT
-
-from cases.ours_pex import fresh_pex
-from cases.setting import Work, flat
-from pex_lightning.collection.local import LocalCollection
-from pex_lightning.envs.factory import EnvFactory
+from benchmarks.cases.shared.builders import collector, critic_parameters, new_pex
+from benchmarks.cases.shared.setting import Work
 
 FRAMES = 5
 """As many as ``fit`` collects for a chunk of updates."""
@@ -17,12 +12,10 @@ FRAMES = 5
 def build(precision: str) -> Work:
     """Environment steps as the online stage takes them."""
     assert precision == "float32"
-    pex = fresh_pex()
-    local = LocalCollection(
-        pex.acting_policy(), EnvFactory.of(ENVIRONMENT, {}), seed=0, device=torch.device("cpu")
-    )
+    pex = new_pex()
+    collect = collector(pex)
 
     def step() -> None:
-        local.collect(FRAMES)
+        collect(FRAMES)
 
-    return Work(step, lambda: flat(pex.critic.parameters()), units=FRAMES)
+    return Work(step, lambda: critic_parameters(pex), units=FRAMES)

@@ -7,11 +7,11 @@ from pathlib import Path
 import d3rlpy
 import h5py
 from d3rlpy.logging import NoopAdapterFactory
-from gate import Gate
-from made_up import DATASET
 
-from cases.d3rlpy_iql import new_iql
-from cases.fit_arguments import ENDLESS
+from benchmarks.cases.d3rlpy_update import new_iql
+from benchmarks.cases.shared.fit import ENDLESS
+from benchmarks.cases.shared.made_up_dataset import DATASET
+from benchmarks.cases.shared.setting import Gate
 
 
 def fit(precision: str, gate: Gate, folder: Path, extra: list[str]) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import numpy as np
-from made_up import ENVIRONMENT
 from torch import Tensor
 
-from cases.ours_pex import fresh_pex
-from cases.setting import Floats, Work
-from pex_lightning.evaluation.rollouts import Evaluator
+from benchmarks.cases.shared.builders import (
+    Act,
+    acting,
+    evaluation_as_in_fit,
+    evaluation_one_by_one,
+    new_pex,
+)
+from benchmarks.cases.shared.setting import Floats, Work
 
 WARM_UP_ROUNDS = 20
 
@@ -22,18 +27,18 @@ class _WarmError(Exception):
 def as_fit_does(precision: str, episodes: int) -> Work:
     """Whole evaluations as ``fit`` does them."""
     assert precision == "float32"
-    return _work(Evaluator(ENVIRONMENT, {}, episodes=episodes))
+    return _work(evaluation_as_in_fit(episodes), episodes)
 
 
 def one_by_one(precision: str, episodes: int) -> Work:
     """Whole evaluations in one environment of this process, an episode after another."""
     assert precision == "float32"
-    return _work(Evaluator(ENVIRONMENT, {}, episodes=episodes, num_envs=1, num_workers=1))
+    return _work(evaluation_one_by_one(episodes), episodes)
 
 
-def _work(evaluator: Evaluator) -> Work:
+def _work(evaluate: Callable[[Act], object], episodes: int) -> Work:
     """Evaluations in environments that run already."""
-    policy = fresh_pex().acting_policy()
+    act = acting(new_pex())
     rounds = 0
 
     def warming(observation: Tensor) -> Tensor:
@@ -41,15 +46,15 @@ def _work(evaluator: Evaluator) -> Work:
         rounds += 1
         if rounds > WARM_UP_ROUNDS:
             raise _WarmError
-        return policy.evaluation_action(observation)
+        return act(observation)
 
     with contextlib.suppress(_WarmError):
-        evaluator.run(warming)
+        evaluate(warming)
 
     def step() -> None:
-        evaluator.run(policy.evaluation_action)
+        evaluate(act)
 
     def nothing() -> Floats:
         return np.zeros(0, np.float32)
 
-    return Work(step, nothing, units=evaluator.episodes, lead_in=False)
+    return Work(step, nothing, units=episodes, lead_in=False)

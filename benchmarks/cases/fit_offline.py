@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from gate import Gate
-from gate_callback import GateCallback
-
-from cases.fit_arguments import fit_arguments
-from pex_lightning.cli import main
-
-GATE = "--trainer.callbacks+=gate_callback.GateCallback"
+from benchmarks.cases.shared.fit import OFFLINE_JOB, fit_arguments, run_in_turns
+from benchmarks.cases.shared.setting import Gate
 
 
 def fit(precision: str, gate: Gate, folder: Path, extra: list[str]) -> None:
     """Run until there are no more turns."""
-    GateCallback.gate = gate
-    sys.exit(main([*fit_arguments("iql/antmaze.yaml", folder, precision), GATE, *extra]))
+    run_in_turns([*fit_arguments(OFFLINE_JOB, folder, precision), *extra], gate)

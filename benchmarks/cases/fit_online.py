@@ -6,22 +6,21 @@ and with few environment steps before the first update.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from gate import Gate
-from gate_callback import GateCallback
-
-from cases.fit_arguments import CHECKPOINT, fit_arguments
-from cases.fit_offline import GATE
-from pex_lightning.cli import main
+from benchmarks.cases.shared.fit import (
+    ONLINE_JOB,
+    checkpoint_argument,
+    fit_arguments,
+    run_in_turns,
+)
+from benchmarks.cases.shared.setting import Gate
 
 START_STEPS = 300
 
 
 def fit(precision: str, gate: Gate, folder: Path, extra: list[str]) -> None:
     """Run until there are no more turns."""
-    GateCallback.gate = gate
-    arguments = fit_arguments("antmaze.yaml", folder, precision)
-    arguments += [f"--offline.ckpt_path={folder / CHECKPOINT}", f"--data.start_steps={START_STEPS}"]
-    sys.exit(main([*arguments, GATE, *extra]))
+    arguments = fit_arguments(ONLINE_JOB, folder, precision)
+    arguments += [checkpoint_argument(folder), f"--data.start_steps={START_STEPS}"]
+    run_in_turns([*arguments, *extra], gate)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
-    """Imports a module of ``benchmarks/`` by its name."""
-    monkeypatch.syspath_prepend(FOLDER)
-    return importlib.import_module
+    """Imports a module of ``benchmarks/`` by its name there."""
+    monkeypatch.syspath_prepend(ROOT)
+    return lambda name: importlib.import_module(f"benchmarks.{name}")

@@ -1,0 +1,21 @@
+"""This package's PEX: the update that ``fit`` does, alone, on the common batches."""
+
+from __future__ import annotations
+
+from benchmarks.cases.shared.builders import (
+    common_batches,
+    compiled_update,
+    new_pex,
+    plain_update,
+)
+from benchmarks.cases.shared.setting import Work
+
+
+def build(precision: str) -> Work:
+    """The plain update."""
+    return plain_update(new_pex(), common_batches(), precision)
+
+
+def build_compiled(precision: str) -> Work:
+    """The compiled update."""
+    return compiled_update(new_pex(), common_batches(), precision)

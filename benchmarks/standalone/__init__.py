@@ -1,0 +1,4 @@
+"""Scripts that use no other benchmark.
+
+``reading.py`` measures what opening a dataset costs; ``scores.py`` summarises finished runs.
+"""
