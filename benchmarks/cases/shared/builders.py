@@ -160,7 +160,12 @@ def critic_parameters(pex: PEX) -> Floats:
 
 def acting(pex: PEX) -> Act:
     """Its composite policy as an evaluation uses it."""
-    return pex.acting_policy().evaluation_action
+    policy = pex.acting_policy()
+
+    def act(observation: Tensor) -> Tensor:
+        return policy.evaluation_action(observation, policy.initial_memory(observation))[0]
+
+    return act
 
 
 def evaluation_as_in_fit(episodes: int) -> Callable[[Act], object]:
