@@ -19,6 +19,7 @@ from pex_lightning.cli.console import sigterm_as_exit
 from pex_lightning.cli.parser import FitCLI, parse_fit
 from pex_lightning.cli.settings import RunSettings
 from pex_lightning.cli.stage import Stage, StageEnd
+from pex_lightning.cli.stage_checks import check_stages
 from pex_lightning.errors import UserError
 from pex_lightning.handover import (
     Checkpoint,
@@ -27,7 +28,6 @@ from pex_lightning.handover import (
     read_checkpoint,
 )
 from pex_lightning.handover.checkpoint import Stage as StageName
-from pex_lightning.handover.checks import CRITIC_PARTS, CRITIC_SETTINGS
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,8 @@ class _Run:
         self._offline_ckpt_path: str | None = cli.setting("offline.ckpt_path")
         self._main = self._stage(cli, cli.model, _arguments(cli, "trainer"))
         self._offline = self._offline_stage(cli)
-        self._check_stages()
+        given = self._offline is not None or self._offline_ckpt_path is not None
+        check_stages(self._main, self._offline, given=given, resumes=self._ckpt_path is not None)
 
     def fit(self) -> int:
         resumed, checkpoint = self._resume()
@@ -255,48 +256,6 @@ class _Run:
             evaluation=replace(self._main.evaluation, every=every),
             flags="offline.trainer",
         )
-
-    def _check_stages(self) -> None:
-        """Refuse, before the first stage, what would end the second."""
-        module, data, name = self._main.module, self._main.data, self._main.algorithm
-        given = self._offline is not None or self._offline_ckpt_path is not None
-        if given and not module.takes:
-            raise UserError(
-                f"--model {name} takes nothing over from an offline stage, but one is given under "
-                "--offline. Use a method that does, such as PEX, or leave --offline.model and "
-                "--offline.ckpt_path out."
-            )
-        if module.acts != data.steps_environment:
-            does, other = (
-                ("steps an environment", "OnlineData")
-                if module.acts
-                else ("learns from a dataset alone", "OfflineData")
-            )
-            raise UserError(
-                f"--model {name} {does}, which --data {type(data).__name__} does not fit. Use "
-                f"--data {other}, or a method for it."
-            )
-        if module.takes and not given and self._ckpt_path is None:
-            raise UserError(
-                f"{name} starts from an offline stage: give --offline.ckpt_path FILE, or describe "
-                "one under `offline:` as conf/pointmaze.yaml does."
-            )
-        self._main.check_trainer()
-        if self._offline is None:
-            return
-        self._offline.check_trainer()
-        if self._offline.module.acts:
-            raise UserError(
-                f"--offline.model {self._offline.algorithm} steps an environment, which the "
-                "offline stage does not. Use a method that learns from a dataset, such as IQL."
-            )
-        ours, theirs = module.hparams, self._offline.module.hparams
-        for key in CRITIC_SETTINGS:
-            if module.takes & CRITIC_PARTS and ours[key] != theirs[key]:
-                raise UserError(
-                    f"--model.{key} is {ours[key]}, --offline.model.{key} {theirs[key]}; what is "
-                    "handed over must be the same in both stages."
-                )
 
     def _stage(self, cli: FitCLI, module: Algorithm, trainer_args: Mapping[str, Any]) -> Stage:
         if trainer_args["max_steps"] < 1:

@@ -1,0 +1,59 @@
+"""Whether the stages of a run fit together."""
+
+from __future__ import annotations
+
+from pex_lightning.cli.stage import Stage
+from pex_lightning.errors import UserError
+from pex_lightning.handover.checks import CRITIC_PARTS, CRITIC_SETTINGS
+
+
+def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bool) -> None:
+    """Refuse, before the first stage, what would end the second.
+
+    Args:
+        main: The online stage, or the only one.
+        offline: The stage before it, if one is to be trained.
+        given: Whether there is anything to hand over, trained here or not.
+        resumes: Whether a run is taken up again.
+
+    Raises:
+        UserError: The stages do not fit together, or a Trainer's arguments are wrong.
+    """
+    module, data, name = main.module, main.data, main.algorithm
+    if given and not module.takes:
+        raise UserError(
+            f"--model {name} takes nothing over from an offline stage, but one is given under "
+            "--offline. Use a method that does, such as PEX, or leave --offline.model and "
+            "--offline.ckpt_path out."
+        )
+    if module.acts != data.steps_environment:
+        does, other = (
+            ("steps an environment", "OnlineData")
+            if module.acts
+            else ("learns from a dataset alone", "OfflineData")
+        )
+        raise UserError(
+            f"--model {name} {does}, which --data {type(data).__name__} does not fit. Use "
+            f"--data {other}, or a method for it."
+        )
+    if module.takes and not given and not resumes:
+        raise UserError(
+            f"{name} starts from an offline stage: give --offline.ckpt_path FILE, or describe "
+            "one under `offline:` as conf/pointmaze.yaml does."
+        )
+    main.check_trainer()
+    if offline is None:
+        return
+    offline.check_trainer()
+    if offline.module.acts:
+        raise UserError(
+            f"--offline.model {offline.algorithm} steps an environment, which the "
+            "offline stage does not. Use a method that learns from a dataset, such as IQL."
+        )
+    ours, theirs = module.hparams, offline.module.hparams
+    for key in CRITIC_SETTINGS:
+        if module.takes & CRITIC_PARTS and ours[key] != theirs[key]:
+            raise UserError(
+                f"--model.{key} is {ours[key]}, --offline.model.{key} {theirs[key]}; what is "
+                "handed over must be the same in both stages."
+            )
