@@ -1,73 +1,196 @@
-"""Worker processes: started without a signal reaching them too early, served, ended."""
+"""Other processes: workers that answer messages, jobs that do one thing, and how both end.
+
+Workers import this module, so it must not import torch.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
+import subprocess
+import sys
+import tempfile
+import traceback
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing import connection, resource_tracker
 from typing import Any
+
+from pex_lightning.errors import UserError, in_one_line
 
 _PARENT_CHECK_SECONDS = 2.0
 _STOP_SECONDS = 5.0
 
-
-@contextlib.contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back, here and in a process started meanwhile, until that one ignores it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # It unblocks SIGINT once it has started, so it has to be running before.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+Handler = Callable[[Any], Any]
+"""Answers messages in a worker; its ``close`` is called at the end, where it has one."""
 
 
-class WorkerProcess:
-    """This process's end of a process that answers what it is sent, until it is sent None.
+class WorkerTraceback(Exception):  # noqa: N818  (the cause of an error rather than one itself)
+    """Where an exception came from in a worker, as text; the cause of the one raised here."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a worker ended: the exception, and where it came from."""
+
+    error: Exception
+    details: str
+
+
+class Worker:
+    """This process's end of a process that answers one message after the other.
+
+    The process is never forked, since threads of torch and of Lightning may hold locks. So a script
+    that starts workers needs its ``if __name__ == "__main__":``.
 
     Args:
-        serve: Run there with the pipe's other end, ``arguments`` and this process's id.
-        arguments: What else it is given.
-
-    Attributes:
-        pipe: To it and from it.
-        process: The process; it is never forked, since threads of torch and of Lightning may hold
-            locks.
+        make_handler: Called there with ``arguments``; what it returns answers the messages.
+        arguments: Can be pickled.
+        name: What the process is called in an error, with the setting that asks for it.
+        fewer: What the user should take fewer of if memory was short.
     """
 
-    def __init__(self, serve: Callable[..., None], *arguments: Any) -> None:
+    def __init__(
+        self, make_handler: Callable[..., Handler], *arguments: Any, name: str, fewer: str
+    ) -> None:
+        self._name, self._fewer = name, fewer
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(
-            target=serve, args=(theirs, *arguments, os.getpid()), daemon=True
+            target=_serve, args=(theirs, make_handler, arguments, os.getpid()), daemon=True
         )
-        with interrupts_held():
+        with _interrupts_held():
             self.process.start()
         theirs.close()
 
-    def send_or_leave(self, message: object) -> None:
-        """Send; if the process is gone, reading finds its last words, or the end of the pipe."""
+    def send(self, message: object) -> None:
+        """Ask something; if the process is gone, :meth:`receive` finds its last words."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send(message)
 
-    def how_it_ended(self, fewer: str) -> str:
-        """A sentence's end for the user; ``fewer`` is what to take if memory was short."""
+    def receive(self) -> Any:
+        """Wait for the answer to the oldest message that has none.
+
+        Raises:
+            UserError: The process is gone.
+            Exception: What the handler raised, from a ``WorkerTraceback``.
+        """
+        try:
+            reply = self.pipe.recv()
+        except (EOFError, ConnectionResetError) as error:
+            raise UserError(f"{self._name} {self._how_it_ended()}") from error
+        if isinstance(reply, _Failure):
+            raise reply.error from WorkerTraceback(f"\n{reply.details}")
+        return reply
+
+    def _how_it_ended(self) -> str:
         self.process.join(_STOP_SECONDS)
         code = self.process.exitcode
-        killed = code == -signal.SIGKILL
-        hint = f"it was killed, perhaps for memory: take fewer {fewer}" if killed else ""
-        return f"ended with exit code {code}; {hint or 'what it said is above'}."
+        if code == -signal.SIGKILL:
+            hint = f"it was killed, perhaps for memory: take fewer {self._fewer}."
+        else:
+            hint = (
+                "what it said is above. A script that starts processes has to do so under "
+                "'if __name__ == \"__main__\":'."
+            )
+        return f"ended with exit code {code}; {hint}"
 
 
-def stop_workers(workers: list[Any], owner: int) -> None:
+class Workers:
+    """Workers that end together: by :meth:`stop`, with this object, or with this process."""
+
+    def __init__(self) -> None:
+        self._workers: list[Worker] = []
+        self.stop = weakref.finalize(self, _stop, self._workers, os.getpid())
+        """End them when they have answered; a second call does nothing."""
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self._workers)
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def start(
+        self, make_handler: Callable[..., Handler], *arguments: Any, name: str, fewer: str
+    ) -> Worker:
+        """Start one more; arguments as for :class:`Worker`."""
+        self._workers.append(Worker(make_handler, *arguments, name=name, fewer=fewer))
+        return self._workers[-1]
+
+    def abort(self) -> None:
+        """End them at once, whatever they are at."""
+        for worker in self._workers:
+            worker.process.kill()
+        self.stop()
+
+
+def that_answered(workers: Iterable[Worker]) -> list[Worker]:
+    """Wait until one of the workers can be received from; all of which that holds."""
+    pipes = {worker.pipe: worker for worker in workers}
+    return [pipes[pipe] for pipe in connection.wait(list(pipes))]  # type: ignore[index]
+
+
+class JobProcess:
+    """A process that does one job in a module of its own, without the user's script.
+
+    A signal to this process's group does not reach it; if this process dies, it ends with its job.
+
+    Args:
+        module: Run as ``python -m module``; it reads the job from its standard input, pickled, and
+            says in the last line of its standard error why it exits with code 1.
+        job: What it is to do.
+    """
+
+    def __init__(self, module: str, job: object) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (the process writes to it)
+        with tempfile.TemporaryFile() as file:
+            pickle.dump(job, file)
+            file.seek(0)
+            self._process = subprocess.Popen(
+                # -P: not from the folder that the user happens to be in.
+                [sys.executable, "-P", "-m", module],
+                stdin=file,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                start_new_session=True,
+            )
+        # Where nobody ends it, since training ended in an error.
+        self.end = weakref.finalize(self, _end_job, self._process)
+        """End it, whatever it is at; a second call does nothing."""
+
+    def wait(self) -> str | None:
+        """Wait for its end; why the job is not done, or None if it is."""
+        code = self._process.wait()
+        if code == 0:
+            return None
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        if code == 1 and lines:
+            return lines[-1]
+        hint = ", perhaps for memory" if code == -signal.SIGKILL else ""
+        return f"its process ended with exit code {code}{hint}"
+
+
+def _end_job(process: subprocess.Popen[bytes]) -> None:
+    for name in ("SIGTERM", "SIGKILL"):
+        if process.poll() is not None:
+            return
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            # What it started, such as the C++ compiler, is in its group; it may be gone by now.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.Signals[name])
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
+
+
+def _stop(workers: list[Worker], owner: int) -> None:
     """End the workers that the process ``owner`` started, and forget them."""
     if os.getpid() != owner:
         # A forked copy of that process: the workers are not its children.
@@ -84,22 +207,63 @@ def stop_workers(workers: list[Any], owner: int) -> None:
     workers.clear()
 
 
-def kill_workers(workers: Sequence[WorkerProcess]) -> None:
-    """Before they are stopped: asked to stop, one that is still starting would take seconds."""
-    for worker in workers:
-        worker.process.kill()
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back, here and in a process started meanwhile, until that one ignores it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # It unblocks SIGINT once it has started, so it has to be running before.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def leave_signals_to_the_parent() -> None:
-    """In a worker: a signal to the whole process group is the parent's to answer."""
+def _serve(
+    pipe: connection.Connection,
+    make_handler: Callable[..., Handler],
+    arguments: tuple[Any, ...],
+    parent: int,
+) -> None:
+    """In a worker: answer messages until None comes or the parent is gone."""
+    # A signal to the whole process group is the parent's to answer.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    handler: Handler | None = None
+    try:
+        handler = make_handler(*arguments)
+        while (message := _next_message(pipe, parent)) is not None:
+            pipe.send(handler(message))
+    except (BrokenPipeError, ConnectionResetError, EOFError):
+        # The parent is gone and nobody is left to tell.
+        pass
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            pipe.send(_Failure(_sendable(error), traceback.format_exc()))
+    finally:
+        close = getattr(handler, "close", None)
+        if close is not None:
+            # Nothing depends on it any more.
+            with contextlib.suppress(Exception):
+                close()
 
 
-def next_message(pipe: Connection, parent: int) -> Any:
-    """In a worker: what it is sent next, or None for the end, which a dead parent is too."""
+def _next_message(pipe: connection.Connection, parent: int) -> Any:
+    """What the parent sends next, or None for the end, which a dead parent is too."""
     # The pipe's other end may live on in processes that the parent forked.
     while not pipe.poll(_PARENT_CHECK_SECONDS):
         if os.getppid() != parent:
             return None
     return pipe.recv()
+
+
+def _sendable(error: Exception) -> Exception:
+    """The exception, or one that says the same where it cannot be pickled."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(in_one_line(error))
+    return error

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from pex_lightning.errors import UserError
-from pex_lightning.evaluation.env_pool import WorkerError
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
 from pex_lightning.evaluation.scores import ScoreReference
+from pex_lightning.processes import WorkerTraceback
 
 TOY = "PexToy-v0"
 
@@ -179,7 +179,7 @@ def test_an_environment_that_raises_is_named(num_workers: int, failing: int) -> 
         if failing % num_workers == 0:
             assert isinstance(cause, ValueError)
         else:
-            assert isinstance(cause, WorkerError)
+            assert isinstance(cause, WorkerTraceback)
             assert "toy_env.py" in str(cause)
         # The failure is the episode's: the evaluator starts afresh and meets it again.
         with pytest.raises(UserError, match="the toy broke"):

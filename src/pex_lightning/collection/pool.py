@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import weakref
-
 from pex_lightning.collection.local import EnvFrames
 from pex_lightning.collection.shared_policy import SharedPolicy
-from pex_lightning.collection.worker import CollectorJob, Columns, Failure, frames_of, serve
+from pex_lightning.collection.worker import CollectorJob, CollectorProcess, frames_of
 from pex_lightning.envs.factory import EnvFactory
 from pex_lightning.errors import UserError
 from pex_lightning.policies.acting import ActingPolicy
-from pex_lightning.processes import WorkerProcess, kill_workers, stop_workers
+from pex_lightning.processes import Workers
 from pex_lightning.seeding import derive_seed
 
 
@@ -51,8 +48,7 @@ class CollectorPool:
         self._collected = collected
         self._under_way = 0
         self._shared = SharedPolicy(policy)
-        self._workers: list[_Worker] = []
-        self._finalizer = weakref.finalize(self, stop_workers, self._workers, os.getpid())
+        self._workers = Workers()
         try:
             for number in range(size):
                 job = CollectorJob(
@@ -62,9 +58,10 @@ class CollectorPool:
                     env_seed=derive_seed("collector env", seed, number),
                     actor_seed=derive_seed("collector actor", seed, number),
                 )
-                self._workers.append(_Worker(job))
+                name = f"--data.num_collectors: the process of collector {number}"
+                self._workers.start(CollectorProcess, job, name=name, fewer="collectors")
         except BaseException:
-            self._abort()
+            self._workers.abort()
             raise
 
     def request(self, count: int) -> int:
@@ -77,7 +74,7 @@ class CollectorPool:
         self._under_way = count
         for worker, share in zip(self._workers, self._shares(count), strict=True):
             if share:
-                worker.send_or_leave(share)
+                worker.send(share)
         return count
 
     def collect(self, count: int) -> list[EnvFrames]:
@@ -90,15 +87,16 @@ class CollectorPool:
         if self._under_way == 0:
             self.request(count)
         assert count == self._under_way, "as many frames are taken as were requested"
+        shares = self._shares(count)
         try:
             received = [
-                EnvFrames(worker.number, frames_of(worker.receive()))
-                for worker, share in zip(self._workers, self._shares(count), strict=True)
-                if share
+                EnvFrames(number, frames_of(worker.receive()))
+                for number, worker in enumerate(self._workers)
+                if shares[number]
             ]
         except BaseException:
             # Frames may be missing or left over (Ctrl-C), so nothing can be asked any more.
-            self._abort()
+            self._workers.abort()
             raise
         self._collected += count
         self._under_way = 0
@@ -106,7 +104,7 @@ class CollectorPool:
 
     def close(self) -> None:
         """End the processes; a second call does nothing."""
-        self._finalizer()
+        self._workers.stop()
 
     def _shares(self, count: int) -> list[int]:
         """How many of the next ``count`` frames each process collects."""
@@ -114,31 +112,3 @@ class CollectorPool:
         before = [(self._collected - number - 1) // size for number in range(size)]
         after = [(self._collected + count - number - 1) // size for number in range(size)]
         return [b - a for a, b in zip(before, after, strict=True)]
-
-    def _abort(self) -> None:
-        kill_workers(self._workers)
-        self.close()
-
-
-class CollectorError(Exception):
-    """The traceback of an exception in a collector's process, as text; the cause of ours."""
-
-
-class _Worker(WorkerProcess):
-    """This process's end of a process that collects."""
-
-    def __init__(self, job: CollectorJob) -> None:
-        super().__init__(serve, job)
-        self.number = job.number
-
-    def receive(self) -> Columns:
-        try:
-            reply: Columns | Failure = self.pipe.recv()
-        except (EOFError, ConnectionResetError) as error:
-            raise UserError(
-                f"--data.num_collectors: the process of collector {self.number} "
-                f"{self.how_it_ended('collectors')}"
-            ) from error
-        if isinstance(reply, Failure):
-            raise UserError(reply.message) from CollectorError(f"\n{reply.details}")
-        return reply

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from pex_lightning.collection.local import LocalCollection
 from pex_lightning.envs.factory import EnvFactory
 from pex_lightning.errors import UserError
 from pex_lightning.policies.acting import ActingPolicy
-from pex_lightning.processes import leave_signals_to_the_parent, next_message
 
 FRAME_KEYS = ("observation", "action", "policy_index", "choice_probs")
 NEXT_KEYS = ("observation", "reward", "done", "terminated", "truncated")
@@ -40,53 +38,36 @@ class CollectorJob:
     actor_seed: int
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a process ended.
-
-    Attributes:
-        message: For the user.
-        details: The traceback.
-    """
-
-    message: str
-    details: str
-
-
 Columns = list[np.ndarray]
 """Frames ``[F]``: ``FRAME_KEYS``, then ``NEXT_KEYS``."""
 
 
-def serve(pipe: Connection, job: CollectorJob, parent: int) -> None:
-    """Collect as many frames as each request says, until told to stop or the parent is gone.
+class CollectorProcess:
+    """In a process of its own: answers a number of frames with those frames, ``Columns``.
 
     Args:
-        pipe: Requests come in (a number, or None for the end), ``Columns`` or a ``Failure`` go out.
         job: What to collect.
-        parent: Process id of the parent.
     """
-    leave_signals_to_the_parent()
-    # The other processors are the learner's.
-    torch.set_num_threads(1)
-    collection: LocalCollection | None = None
-    try:
+
+    def __init__(self, job: CollectorJob) -> None:
+        # The other processors are the learner's.
+        torch.set_num_threads(1)
         torch.manual_seed(job.actor_seed)
+        self._job = job
         cpu = torch.device("cpu")
-        collection = LocalCollection(job.policy, job.factory, seed=job.env_seed, device=cpu)
-        while (count := next_message(pipe, parent)) is not None:
-            assert isinstance(count, int)
-            pipe.send(_columns(collection.collect(count)[0].frames))
-    except (BrokenPipeError, ConnectionResetError, EOFError):
-        # The parent is gone and nobody is left to tell.
-        pass
-    except Exception as error:
-        with contextlib.suppress(OSError):
-            pipe.send(Failure(_message(job, error), traceback.format_exc()))
-    finally:
-        if collection is not None:
-            # Nothing depends on it any more.
-            with contextlib.suppress(Exception):
-                collection.close()
+        with _named(job):
+            self._collection = LocalCollection(
+                job.policy, job.factory, seed=job.env_seed, device=cpu
+            )
+
+    def __call__(self, count: int) -> Columns:
+        """Collect so many frames."""
+        with _named(self._job):
+            return _columns(self._collection.collect(count)[0].frames)
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._collection.close()
 
 
 def frames_of(columns: Columns) -> TensorDictBase:
@@ -110,11 +91,16 @@ def _columns(frames: TensorDictBase) -> Columns:
     ]
 
 
-def _message(job: CollectorJob, error: Exception) -> str:
-    if isinstance(error, UserError):
-        return str(error)
-    return (
-        f"--data.num_collectors: collector {job.number}, which runs {job.factory.env_id}, failed: "
-        f"{type(error).__name__}: {error}. With --data.num_collectors 0 the environment runs in "
-        "the learner's process, where a debugger can follow it."
-    )
+@contextlib.contextmanager
+def _named(job: CollectorJob) -> Iterator[None]:
+    """Say which collector it was that failed."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"--data.num_collectors: collector {job.number}, which runs {job.factory.env_id}, "
+            f"failed: {type(error).__name__}: {error}. With --data.num_collectors 0 the "
+            "environment runs in the learner's process, where a debugger can follow it."
+        ) from error

@@ -40,6 +40,11 @@ class Orders:
     seeds: np.ndarray
     actions: np.ndarray
 
+    @classmethod
+    def rest(cls, size: int) -> Orders:
+        """Nothing to do for `size` environments."""
+        return cls(np.full(size, Command.REST, np.int8), np.zeros(size, np.int64), np.zeros(size))
+
     def take(self, rows: np.ndarray) -> Orders:
         """The orders of the environments in `rows` [m]."""
         return Orders(self.commands[rows], self.seeds[rows], self.actions[rows])
@@ -126,6 +131,8 @@ class EnvGroup:
             elif command == Command.STEP:
                 self._step(i, orders.actions[i])
         return self._frame
+
+    __call__ = advance
 
     def close(self) -> None:
         """Close the environments."""

@@ -8,23 +8,13 @@ one process each; here an environment without an episode rests, and one process 
 from __future__ import annotations
 
 import contextlib
-import os
-import traceback
 import weakref
-from multiprocessing.connection import Connection
 
 import numpy as np
 
 from pex_lightning.envs.factory import EnvFactory
-from pex_lightning.errors import UserError
-from pex_lightning.evaluation.env_group import EnvGroup, Frame, Orders, Sizes
-from pex_lightning.processes import (
-    WorkerProcess,
-    kill_workers,
-    leave_signals_to_the_parent,
-    next_message,
-    stop_workers,
-)
+from pex_lightning.evaluation.env_group import EnvGroup, Frame, Orders
+from pex_lightning.processes import Worker, Workers
 
 
 class EnvPool:
@@ -51,9 +41,10 @@ class EnvPool:
 
     def __init__(self, factory: EnvFactory, num_envs: int, num_workers: int) -> None:
         self.num_envs = num_envs
-        self._workers: list[_Worker] = []
+        self._workers = Workers()
+        self._shares: list[tuple[Worker, np.ndarray]] = []
         self._resources = contextlib.ExitStack()
-        self._resources.callback(stop_workers, self._workers, os.getpid())
+        self._resources.callback(self._workers.stop)
         self._finalizer = weakref.finalize(self, self._resources.close)
         self._local = self._start(factory, num_workers)
         self.sizes = self._local.sizes
@@ -85,80 +76,36 @@ class EnvPool:
         return not self._finalizer.alive
 
     def _advance(self, orders: Orders) -> Frame:
-        for worker in self._workers:
-            worker.send_or_leave(orders.take(worker.rows))
+        for worker, rows in self._shares:
+            worker.send(orders.take(rows))
         here = self._local.rows
         self._frame.put(here, self._local.advance(orders.take(here)))
-        for worker in self._workers:
-            reply = worker.receive()
-            assert isinstance(reply, Frame)
-            self._frame.put(worker.rows, reply)
+        for worker, rows in self._shares:
+            self._frame.put(rows, worker.receive())
         return self._frame
 
     def _abort(self) -> None:
-        kill_workers(self._workers)
+        self._workers.abort()
         self.close()
 
     def _start(self, factory: EnvFactory, num_workers: int) -> EnvGroup:
         """Start the workers and, while they load, make this process's environments."""
         # Neighbours in different processes: episodes that last longest spread out.
-        shares = [np.arange(i, self.num_envs, num_workers) for i in range(num_workers)]
+        here, *others = [np.arange(i, self.num_envs, num_workers) for i in range(num_workers)]
         try:
-            for rows in shares[1:]:
-                self._workers.append(_Worker(factory, rows))
-            local = EnvGroup(factory, shares[0])
+            for rows in others:
+                name = f"evaluation: the process of environments {', '.join(map(str, rows))}"
+                worker = self._workers.start(
+                    EnvGroup, factory, rows, name=name, fewer="environments"
+                )
+                # Answered when its environments are made.
+                worker.send(Orders.rest(len(rows)))
+                self._shares.append((worker, rows))
+            local = EnvGroup(factory, here)
             self._resources.callback(local.close)
-            for worker in self._workers:
+            for worker, _ in self._shares:
                 worker.receive()
         except BaseException:
             self._abort()
             raise
         return local
-
-
-class WorkerError(Exception):
-    """The traceback of an exception in a worker process, as text; the cause of the one here."""
-
-
-class _Worker(WorkerProcess):
-    """This process's end of a process that serves an `EnvGroup`."""
-
-    def __init__(self, factory: EnvFactory, rows: np.ndarray) -> None:
-        super().__init__(_serve, factory, rows)
-        self.rows = rows
-
-    def receive(self) -> Frame | Sizes:
-        try:
-            reply = self.pipe.recv()
-        except (EOFError, ConnectionResetError) as error:
-            rows = ", ".join(map(str, self.rows))
-            raise UserError(
-                f"evaluation: the process of environments {rows} "
-                f"{self.how_it_ended('environments')}"
-            ) from error
-        if isinstance(reply, Frame | Sizes):
-            return reply
-        message, details = reply
-        raise UserError(message) from WorkerError(f"\n{details}")
-
-
-def _serve(pipe: Connection, factory: EnvFactory, rows: np.ndarray, parent: int) -> None:
-    """Run an `EnvGroup` until told to stop or the parent is gone."""
-    leave_signals_to_the_parent()
-    group: EnvGroup | None = None
-    try:
-        group = EnvGroup(factory, rows)
-        pipe.send(group.sizes)
-        while (orders := next_message(pipe, parent)) is not None:
-            assert isinstance(orders, Orders)
-            pipe.send(group.advance(orders))
-    except (BrokenPipeError, ConnectionResetError, EOFError):
-        # The parent is gone and nobody is left to tell.
-        pass
-    except Exception as error:
-        message = str(error) if isinstance(error, UserError) else f"evaluation: {error!r}"
-        with contextlib.suppress(OSError):
-            pipe.send((message, traceback.format_exc()))
-    finally:
-        if group is not None:
-            group.close()

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import multiprocessing
 import os
-import signal
-import threading
-import time
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 
 from pex_lightning.errors import UserError
-from pex_lightning.processes import interrupts_held
+from pex_lightning.processes import Worker, Workers, that_answered
 from pex_lightning.recording.antmaze import AntMazeRecorder
 from pex_lightning.recording.episode import Episode
 from pex_lightning.recording.pointmaze import PointMazeRecorder
 from pex_lightning.recording.recipes import PointMazeRecipe, Recipe
 
-_PARENT_CHECK_SECONDS = 1.0
 _EPISODES_PER_PROCESS = 4
-_WAITING_PER_WORKER = 4
+_AHEAD_PER_WORKER = 4
+_UNDER_WAY_PER_WORKER = 2
 
 Recorder = AntMazeRecorder | PointMazeRecorder
 
@@ -87,53 +80,49 @@ def _record_here(recipe: Recipe, sizes: list[int], seed: int) -> Generator[Episo
 
 
 def _record_there(
-    recipe: Recipe, sizes: list[int], seed: int, workers: int
+    recipe: Recipe, sizes: list[int], seed: int, count: int
 ) -> Generator[Episode, None, None]:
-    # Never fork: threads of torch and of Lightning may hold locks.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _start, (recipe, os.getpid()))
-    # Few at a time: episodes that wait to be taken are kept in memory.
-    pending: deque[Future[Episode]] = deque()
-    tasks = enumerate(sizes)
+    workers = Workers()
     try:
-        for episode, size in itertools.islice(tasks, workers * _WAITING_PER_WORKER):
-            with interrupts_held():
-                pending.append(pool.submit(_record_one, seed, episode, size))
-        while pending:
-            yield pending.popleft().result()
-            for episode, size in itertools.islice(tasks, 1):
-                pending.append(pool.submit(_record_one, seed, episode, size))
-    except BrokenProcessPool as error:
-        raise UserError(
-            "recording: a worker process ended without an answer (what it said is above). If you "
-            "call this from a script, put the call under 'if __name__ == \"__main__\":'. If it "
-            "was killed for memory, take fewer workers; workers=1 starts no processes."
-        ) from error
+        under_way: dict[Worker, deque[int]] = {
+            workers.start(
+                _RecorderProcess, recipe, seed, name="recording: a process", fewer="workers"
+            ): deque()
+            for _ in range(count)
+        }
+        done: dict[int, Episode] = {}
+        asked = taken = 0
+        while taken < len(sizes):
+            for worker, episodes in under_way.items():
+                # Few at a time: episodes that wait to be taken are kept in memory.
+                ahead = min(len(sizes), taken + count * _AHEAD_PER_WORKER)
+                while len(episodes) < _UNDER_WAY_PER_WORKER and asked < ahead:
+                    worker.send((asked, sizes[asked]))
+                    episodes.append(asked)
+                    asked += 1
+            for worker in that_answered(w for w, episodes in under_way.items() if episodes):
+                done[under_way[worker].popleft()] = worker.receive()
+            while taken in done:
+                yield done.pop(taken)
+                taken += 1
+    except BaseException:
+        # Whoever asked for the episodes has enough of them, or one failed.
+        workers.abort()
+        raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        workers.stop()
 
 
-_here: Recorder | None = None
-"""A worker process's recorder."""
+class _RecorderProcess:
+    """In a process of its own: answers an episode's number and its rows with the episode."""
 
+    def __init__(self, recipe: Recipe, seed: int) -> None:
+        self._recorder = _recorder(recipe)
+        self._seed = seed
 
-def _start(recipe: Recipe, parent: int) -> None:
-    """Set a worker process up."""
-    global _here  # noqa: PLW0603  (what an initializer sets up has nowhere else to live)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _here = _recorder(recipe)
+    def __call__(self, task: tuple[int, int]) -> Episode:
+        episode, rows = task
+        return self._recorder.record(_generator(self._seed, episode), rows)
 
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone, even if that was killed."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_SECONDS)
-    os._exit(1)
-
-
-def _record_one(seed: int, episode: int, rows: int) -> Episode:
-    assert _here is not None
-    return _here.record(_generator(seed, episode), rows)
+    def close(self) -> None:
+        self._recorder.close()

@@ -99,7 +99,7 @@ def test_an_exception_in_a_process_is_a_user_error(
 ) -> None:
     factory = EnvFactory.of(collecting.ENV_ID, kwargs)
     pool = CollectorPool(collecting.Level(), factory, size=1, seed=7)
-    process = pool._workers[0].process
+    process = next(iter(pool._workers)).process
     with pytest.raises(UserError, match=says) as raised:
         pool.collect(4)
     assert "Traceback" in str(raised.value.__cause__)
@@ -128,7 +128,7 @@ if __name__ == "__main__":
     factory = EnvFactory.of(collecting_toy.ENV_ID, {})
     pool = CollectorPool(collecting_toy.Level(), factory, size=1, seed=0)
     pool.collect(3)
-    print(pool._workers[0].process.pid, flush=True)
+    print(next(iter(pool._workers)).process.pid, flush=True)
     time.sleep(60)
 """
 

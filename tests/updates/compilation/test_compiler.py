@@ -109,15 +109,9 @@ def test_a_process_that_cannot_be_started_is_told(
     def full(*args: Any, **kwargs: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.subprocess, "Popen", full)
+    monkeypatch.setattr("pex_lightning.processes.subprocess.Popen", full)
     with pytest.raises(CompilationError, match="No space left on device"):
         compiler.begin(noisy_step, example())
-
-
-def test_a_process_that_was_killed_is_not_quoted() -> None:
-    assert module._how_it_ended(1, b"a warning\nValueError: no\n") == "ValueError: no"
-    assert module._how_it_ended(-9, b"a warning\n").endswith("exit code -9, perhaps for memory")
-    assert module._how_it_ended(1, b"").endswith("exit code 1")
 
 
 @pytest.mark.slow
@@ -165,7 +159,8 @@ def test_a_damaged_package_is_named_and_made_again(
 @pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
 def test_closing_ends_what_it_is_at(compiler: Compiler) -> None:
     compiler.begin(noisy_step, example())
-    (process,) = compiler._processes
+    (job,) = compiler._processes
+    process = job._process
     assert process.poll() is None
     start = time.monotonic()
     compiler.close()
@@ -180,8 +175,9 @@ def test_closing_ends_what_it_is_at(compiler: Compiler) -> None:
 def test_a_compiler_that_nobody_closes_ends_its_processes(tmp_path: Path) -> None:
     compiler = Compiler(tmp_path)
     compiler.begin(noisy_step, example())
-    (process,) = compiler._processes
-    del compiler
+    (job,) = compiler._processes
+    process = job._process
+    del compiler, job
     gc.collect()
     assert process.returncode is not None
 

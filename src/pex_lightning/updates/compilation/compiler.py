@@ -7,21 +7,15 @@ work, and loads the machine code when it is there.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
-import pickle
 import platform
 import shutil
-import signal
-import subprocess
 import sys
-import tempfile
-import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -29,14 +23,15 @@ from torch.fx import GraphModule
 
 from pex_lightning.errors import in_one_line
 from pex_lightning.files.cache import cache_path
+from pex_lightning.processes import JobProcess
+from pex_lightning.updates.compilation import worker
 from pex_lightning.updates.compilation.source import FunctionSource
-from pex_lightning.updates.compilation.worker import OPTIONS, CompileJob
+from pex_lightning.updates.compilation.worker import OPTIONS
 
 Function = Callable[[list[Tensor]], list[Tensor]]
 """Takes tensors, may change some of them in place, and returns new ones."""
 
 _log = logging.getLogger(__name__)
-_TIDY_SECONDS = 2.0
 
 
 class CompilationError(Exception):
@@ -70,9 +65,7 @@ class Compiler:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._chosen = folder
-        self._processes: list[subprocess.Popen[bytes]] = []
-        # Where nobody closes it, since training ended in an error.
-        weakref.finalize(self, _end_all, self._processes)
+        self._processes: list[JobProcess] = []
 
     def begin(self, function: Function, tensors: list[Tensor]) -> PendingFunction:
         """Trace what ``function`` does with tensors like these, and begin to compile it.
@@ -103,21 +96,22 @@ class Compiler:
                 path.unlink(missing_ok=True)
             else:
                 return PendingFunction(lambda: kept, waits=False)
-        errors = tempfile.TemporaryFile()  # noqa: SIM115  (the process writes to it)
-        process = _started(CompileJob(source, threads, path), errors)
+        process = JobProcess(worker.__name__, worker.CompileJob(source, threads, path))
         self._processes.append(process)
 
         def finish() -> Function:
-            if process.wait():
-                errors.seek(0)
-                raise CompilationError(_how_it_ended(process.returncode, errors.read()))
+            reason = process.wait()
+            if reason is not None:
+                raise CompilationError(reason)
             return _loaded(path)
 
         return PendingFunction(finish, waits=True)
 
     def close(self) -> None:
         """End the processes, whatever they are at; a second call does nothing."""
-        _end_all(self._processes)
+        for process in self._processes:
+            process.end()
+        self._processes.clear()
 
 
 def _usual_folder() -> Path:
@@ -129,59 +123,6 @@ def has_compiler() -> bool:
     """Whether the C++ compiler that functions for a CPU need is in the path."""
     usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     return shutil.which(os.environ.get("CXX", usual)) is not None
-
-
-def _started(job: CompileJob, errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    """A process that does it: not forked, and without the user's script, which need not expect it.
-
-    A signal to this process's group does not reach it; if this process dies, it ends when it has
-    filled the cache.
-    """
-    with tempfile.TemporaryFile() as file:
-        pickle.dump(job, file)
-        file.seek(0)
-        return subprocess.Popen(
-            # -P: not from the folder that the user happens to be in.
-            [sys.executable, "-P", "-m", "pex_lightning.updates.compilation.worker"],
-            stdin=file,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            start_new_session=True,
-        )
-
-
-def _end_all(processes: list[subprocess.Popen[bytes]]) -> None:
-    """End them, whatever they are at."""
-    running = [process for process in processes if process.poll() is None]
-    for process in running:
-        _signal(process, "SIGTERM")
-    for process in running:
-        try:
-            process.wait(_TIDY_SECONDS)
-        except subprocess.TimeoutExpired:
-            _signal(process, "SIGKILL")
-            process.wait()
-    processes.clear()
-
-
-def _signal(process: subprocess.Popen[bytes], name: str) -> None:
-    """To it and to what it started, such as the C++ compiler, where the system can."""
-    if sys.platform == "win32":
-        process.kill()
-    else:
-        # It may be gone by now.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.Signals[name])
-
-
-def _how_it_ended(code: int, errors: bytes) -> str:
-    """Why there is no package; the worker says it in its last line if it ended by itself."""
-    lines = errors.decode(errors="replace").strip().splitlines()
-    if code == 1 and lines:
-        return lines[-1]
-    hint = ", perhaps for memory" if code == -9 else ""
-    return f"the process that compiles ended with exit code {code}{hint}"
 
 
 def _loaded(path: Path) -> Function:
