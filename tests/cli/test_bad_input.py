@@ -129,6 +129,7 @@ def test_an_unknown_environment_is_refused(fit_on, refused, tmp_path: Path):
     ("flag", "words"),
     [
         ("--model.expectle=0.8", ["model.expectle", "--model.expectile"]),
+        ("--model.gama=0.9", ["model.gama", "--model.gamma"]),
         ("--trainer.max_stps=3", ["trainer.max_stps", "--trainer.max_steps"]),
         ("--evaluation.episods=3", ["evaluation.episods", "--evaluation.episodes"]),
         ("--model.expectile=high", ["--model.expectile", "'high'", "float"]),
@@ -167,6 +168,21 @@ def test_files_that_are_no_settings_are_refused(command, tiny, refused, tmp_path
 def test_a_folder_that_cannot_be_written_is_refused(command, tiny, refused, tmp_path: Path):
     (tmp_path / "file").write_text("")
     refused(command(*tiny(tmp_path / "file" / "runs")), str(tmp_path / "file"), "--run.root")
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "words"),
+    [
+        ("conf/iql/pointmaze.yaml", "--data=OnlineData", ("--model IQL", "OfflineData")),
+        ("conf/iql/pointmaze.yaml", "--model=PEX", ("--model PEX", "OnlineData")),
+        ("conf/pointmaze.yaml", "--offline.model=OnlineIQL", ("--offline.model OnlineIQL", "IQL")),
+    ],
+)
+def test_methods_and_data_that_do_not_fit_are_refused(
+    command, tiny, refused, tmp_path: Path, config: str, given: str, words: tuple[str, ...]
+):
+    refused(command(*tiny(tmp_path / "runs", given, config=config)), *words)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_checkpoint_of_the_wrong_stage_is_refused(

@@ -14,7 +14,8 @@ class OnlineIQL(IQL):
     alone, the row "Scratch" of the same paper.
 
     Args:
-        cosine_decay: As for IQL, but off by default, as in the papers.
+        cosine_decay: Whether the actor's learning rate falls to 0 along a cosine over the
+            trainer's ``max_steps``; off in the papers' online stages.
         kwargs: As for IQL.
     """
 

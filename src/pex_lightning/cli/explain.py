@@ -93,9 +93,12 @@ def _known_keys() -> Iterator[str]:
     yield from (f"run.{field.name}" for field in dataclasses.fields(RunSettings))
 
 
-def _parameters(constructor: type) -> Iterator[str]:
-    names = inspect.signature(constructor).parameters
-    return (name for name in names if name not in ("self", "args", "kwargs"))
+def _parameters(built: type) -> Iterator[str]:
+    """Names of a constructor's arguments, those that it passes on to its bases too."""
+    for owner in built.__mro__:
+        own = vars(owner).get("__init__")
+        names = inspect.signature(own).parameters if own is not None else ()
+        yield from (name for name in names if name not in ("self", "args", "kwargs"))
 
 
 def _place(key: str, args: Sequence[str]) -> str:

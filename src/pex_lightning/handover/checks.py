@@ -93,6 +93,8 @@ def check_resume(
     differing = _differing(
         (f"model.{key}", _plain(theirs.get(key, "absent")), _plain(ours.get(key, "absent")))
         for key in sorted((theirs.keys() | ours.keys()) - FREE_ON_RESUME)
+        # A hyper-parameter that came later and is off by default makes no difference.
+        if theirs.get(key) is not None or ours.get(key) is not None
     )
     if differing:
         raise UserError(
