@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from tensordict import TensorDictBase
 from torch import Tensor
+
+from pex_lightning.errors import UserError
 
 Diagnostics = Mapping[str, Tensor]
 """Scalars to log, by name, detached and on the device."""
@@ -43,6 +46,18 @@ class Losses(NamedTuple):
     def total(self) -> Tensor:
         """The sum of the terms: one backward gives each group the gradient of its own term."""
         return functools.reduce(operator.add, self.terms.values())
+
+    def check_terms(self, groups: AbstractSet[str]) -> None:
+        """Make sure that there is one term for each parameter group.
+
+        Raises:
+            UserError: The names differ.
+        """
+        if self.terms.keys() != groups:
+            raise UserError(
+                f"losses() has the terms {', '.join(self.terms)}, but groups() has the groups "
+                f"{', '.join(sorted(groups))}. A method needs one term for each group, by its name."
+            )
 
 
 def batches(chunk: TensorDictBase) -> Iterator[Batch]:

@@ -221,6 +221,7 @@ class _UpdateFunctions:
     ) -> tuple[list[Tensor], list[Tensor]]:
         def total(parameters: dict[str, Tensor]) -> tuple[Tensor, Diagnostics]:
             losses: Losses = self._losses.called({**parameters, **held}, batch)
+            losses.check_terms({group.settings["name"] for group in groups})
             return losses.total, losses.diagnostics
 
         found, diagnostics = torch.func.grad(total, has_aux=True)(_views_of(groups))

@@ -20,6 +20,8 @@ class PlainUpdate:
     def __init__(self, rule: UpdateRule, clipping: Clipping) -> None:
         self._rule = rule
         self._clipping = clipping
+        optimizer: Any = rule.optimizers(use_pl_optimizer=False)
+        self._groups = {group["name"] for group in optimizer.param_groups}
 
     def __call__(self, batch: Batch) -> Diagnostics:
         """One gradient step; returns the diagnostics."""
@@ -27,6 +29,7 @@ class PlainUpdate:
         # Lightning's wrapper of the optimizer counts the step in ``global_step``.
         optimizer: Any = rule.optimizers()
         losses = rule.losses(batch)
+        losses.check_terms(self._groups)
         optimizer.zero_grad()
         rule.manual_backward(losses.total)
         self._clipping.clip_(p for group in optimizer.param_groups for p in group["params"])
