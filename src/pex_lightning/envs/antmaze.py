@@ -7,13 +7,14 @@ with those changes and D4RL's walls.
 """
 
 import xml.etree.ElementTree as ET
+from typing import Unpack
 
 import mujoco
 import numpy as np
 import numpy.typing as npt
 from gymnasium.utils import EzPickle
 
-from pex_lightning.envs.maze_env import MazeEnv, named_maze
+from pex_lightning.envs.maze_env import Drawing, MazeEnv, drawing_metadata, named_maze
 
 _TIME_STEP = "0.02"
 _MAX_TORQUE = 30.0
@@ -32,40 +33,20 @@ class AntMazeEnv(MazeEnv, EzPickle):
     Args:
         maze: `umaze`, `medium` or `large`.
         goal_radius: Distance from the goal that counts as success, in metres.
-        render_mode: None, or how to draw: one of `metadata["render_modes"]`.
-        width: Width of the drawing in pixels.
-        height: Height of the drawing in pixels.
+        drawing: How it is drawn.
 
     Raises:
         UserError: There is no such maze.
     """
 
-    metadata = {  # noqa: RUF012 (gymnasium's own convention)
-        "render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"],
-        "render_fps": 10,
-    }
+    metadata = drawing_metadata(10)
 
     def __init__(
-        self,
-        maze: str = "umaze",
-        *,
-        goal_radius: float = 0.5,
-        render_mode: str | None = None,
-        width: int = 480,
-        height: int = 480,
+        self, maze: str = "umaze", *, goal_radius: float = 0.5, **drawing: Unpack[Drawing]
     ) -> None:
-        EzPickle.__init__(
-            self,
-            maze,
-            goal_radius=goal_radius,
-            render_mode=render_mode,
-            width=width,
-            height=height,
-        )
+        EzPickle.__init__(self, maze, goal_radius=goal_radius, **drawing)
         geometry = named_maze(maze, cell_size=4.0, wall_height=2.0)
-        super().__init__(
-            "ant.xml", geometry, 5, goal_radius, render_mode=render_mode, width=width, height=height
-        )
+        super().__init__("ant.xml", geometry, 5, goal_radius, **drawing)
 
     def reset_model(self) -> npt.NDArray[np.float32]:  # type: ignore[override]
         """Draw a start state; returns the observation `[29]`."""

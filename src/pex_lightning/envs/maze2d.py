@@ -7,14 +7,14 @@ D4RL's model (Fu et al. 2020, arXiv 2004.07219). Walls, coordinates, starts and 
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import mujoco
 import numpy as np
 import numpy.typing as npt
 from gymnasium.utils import EzPickle
 
-from pex_lightning.envs.maze_env import MazeEnv, Observation, asset_path
+from pex_lightning.envs.maze_env import Drawing, MazeEnv, Observation, asset_path, drawing_metadata
 from pex_lightning.envs.mazes import MAPS, START, Cell, Maze
 from pex_lightning.errors import UserError
 
@@ -69,36 +69,18 @@ class Maze2DEnv(MazeEnv, EzPickle):
     Args:
         maze: `open`, `umaze`, `medium` or `large`.
         reward_type: `sparse` or `dense`.
-        render_mode: None, or how to draw: one of `metadata["render_modes"]`.
-        width: Width of the drawing in pixels.
-        height: Height of the drawing in pixels.
+        drawing: How it is drawn.
 
     Raises:
         UserError: There is no such maze or reward, or gymnasium-robotics is not installed.
     """
 
-    metadata = {  # noqa: RUF012 (gymnasium's own convention)
-        "render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"],
-        "render_fps": 100,
-    }
+    metadata = drawing_metadata(100)
 
     def __init__(
-        self,
-        maze: str = "umaze",
-        *,
-        reward_type: RewardType = "sparse",
-        render_mode: str | None = None,
-        width: int = 480,
-        height: int = 480,
+        self, maze: str = "umaze", *, reward_type: RewardType = "sparse", **drawing: Unpack[Drawing]
     ) -> None:
-        EzPickle.__init__(
-            self,
-            maze,
-            reward_type=reward_type,
-            render_mode=render_mode,
-            width=width,
-            height=height,
-        )
+        EzPickle.__init__(self, maze, reward_type=reward_type, **drawing)
         if maze not in _MAPS:
             raise UserError(f"maze: found {maze!r}, expected one of {', '.join(_MAPS)}")
         if reward_type not in ("sparse", "dense"):
@@ -106,15 +88,7 @@ class Maze2DEnv(MazeEnv, EzPickle):
         self.reward_type = reward_type
         self._start: npt.NDArray[np.float64] = np.zeros(2)
         body = asset_path("gymnasium_robotics", "envs", "assets", "point", "point.xml")
-        super().__init__(
-            str(body),
-            Maze2DMaze(_MAPS[maze], 1.0, _WALL_HEIGHT),
-            1,
-            0.5,
-            render_mode=render_mode,
-            width=width,
-            height=height,
-        )
+        super().__init__(str(body), Maze2DMaze(_MAPS[maze], 1.0, _WALL_HEIGHT), 1, 0.5, **drawing)
 
     def step(  # type: ignore[override]
         self, action: npt.NDArray[np.floating[Any]]

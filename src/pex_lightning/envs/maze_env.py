@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import mujoco
 import numpy as np
@@ -24,6 +24,26 @@ _PHYSICS_WARNINGS = (
     mujoco.mjtWarning.mjWARN_BADQVEL,
     mujoco.mjtWarning.mjWARN_BADQACC,
 )
+
+
+class Drawing(TypedDict, total=False):
+    """Arguments of every maze environment that say how it is drawn.
+
+    Attributes:
+        render_mode: None, or one of `metadata["render_modes"]`.
+        width: Width of the drawing in pixels, 480 by default.
+        height: Height of the drawing in pixels, 480 by default.
+    """
+
+    render_mode: str | None
+    width: int
+    height: int
+
+
+def drawing_metadata(steps_per_second: int) -> dict[str, Any]:
+    """The `metadata` of an environment that is drawn at this rate."""
+    modes = ["human", "rgb_array", "depth_array", "rgbd_tuple"]
+    return {"render_modes": modes, "render_fps": steps_per_second}
 
 
 def named_maze(name: str, cell_size: float, wall_height: float) -> Maze:
@@ -67,9 +87,9 @@ class MazeEnv(MujocoEnv):
         frame_skip: int,
         goal_radius: float,
         *,
-        render_mode: str | None,
-        width: int,
-        height: int,
+        render_mode: str | None = None,
+        width: int = 480,
+        height: int = 480,
     ) -> None:
         self.maze = maze
         self.goal_radius = goal_radius

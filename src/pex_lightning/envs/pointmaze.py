@@ -4,12 +4,14 @@ The body is gymnasium-robotics' point mass (its `point.xml`), driven by forces, 
 limited to 5 m/s.
 """
 
+from typing import Unpack
+
 import mujoco
 import numpy as np
 import numpy.typing as npt
 from gymnasium.utils import EzPickle
 
-from pex_lightning.envs.maze_env import MazeEnv, asset_path, named_maze
+from pex_lightning.envs.maze_env import Drawing, MazeEnv, asset_path, drawing_metadata, named_maze
 
 MAX_SPEED = 5.0
 """Limit of each component of the velocity before a physics step, in metres per second."""
@@ -30,18 +32,13 @@ class PointMazeEnv(MazeEnv, EzPickle):
         maze: `umaze`, `medium` or `large`.
         goal_radius: Distance from the goal that counts as success, in metres.
         goal_noise: How far the goal may lie from its cell's centre on each axis, in metres.
-        render_mode: None, or how to draw: one of `metadata["render_modes"]`.
-        width: Width of the drawing in pixels.
-        height: Height of the drawing in pixels.
+        drawing: How it is drawn.
 
     Raises:
         UserError: There is no such maze, or gymnasium-robotics is not installed.
     """
 
-    metadata = {  # noqa: RUF012 (gymnasium's own convention)
-        "render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"],
-        "render_fps": 20,
-    }
+    metadata = drawing_metadata(20)
 
     def __init__(
         self,
@@ -49,25 +46,13 @@ class PointMazeEnv(MazeEnv, EzPickle):
         *,
         goal_radius: float = 0.5,
         goal_noise: float = 0.4,
-        render_mode: str | None = None,
-        width: int = 480,
-        height: int = 480,
+        **drawing: Unpack[Drawing],
     ) -> None:
-        EzPickle.__init__(
-            self,
-            maze,
-            goal_radius=goal_radius,
-            goal_noise=goal_noise,
-            render_mode=render_mode,
-            width=width,
-            height=height,
-        )
+        EzPickle.__init__(self, maze, goal_radius=goal_radius, goal_noise=goal_noise, **drawing)
         self.goal_noise = goal_noise
         geometry = named_maze(maze, cell_size=1.0, wall_height=0.4)
         body = asset_path("gymnasium_robotics", "envs", "assets", "point", "point.xml")
-        super().__init__(
-            str(body), geometry, 5, goal_radius, render_mode=render_mode, width=width, height=height
-        )
+        super().__init__(str(body), geometry, 5, goal_radius, **drawing)
 
     def reset_model(self) -> npt.NDArray[np.float32]:  # type: ignore[override]
         """Draw a start state; returns the observation `[4]`."""
