@@ -60,10 +60,10 @@ def measure(path: Path, warm_up: Path) -> dict[str, float]:
 
 def _sample_from(path: Path) -> None:
     from pex_lightning.datasets.d4rl_reader import read_d4rl  # noqa: PLC0415
-    from pex_lightning.replay.mix import dataset_buffer, sample_rows  # noqa: PLC0415
+    from pex_lightning.replay.mix import dataset_buffer, sample_chunk  # noqa: PLC0415
 
     buffer = dataset_buffer(read_d4rl(path).transitions)
-    sample_rows(buffer, BATCH, seed=0)
+    sample_chunk(buffer, None, updates=1, batch_size=BATCH, offline_fraction=1.0, seed=0)
 
 
 def _reset_peak() -> int:

@@ -4,7 +4,7 @@ from tensordict import TensorDict
 from torchrl.data import ReplayBuffer
 
 from pex_lightning.datasets.transitions import Transitions
-from pex_lightning.replay.mix import dataset_buffer, online_buffer, sample_chunk, sample_rows
+from pex_lightning.replay.mix import dataset_buffer, online_buffer, sample_chunk
 
 
 def rows(start: int, stop: int) -> TensorDict:
@@ -101,6 +101,11 @@ def test_the_same_seed_draws_the_same_rows_whatever_was_drawn_before() -> None:
     assert torch.equal(first, draw(5))
     # Offline and online rows are drawn independently.
     assert not torch.equal(first[:, :8] + 1000, first[:, 8:])
+
+
+def sample_rows(buffer: ReplayBuffer, count: int, seed: int) -> TensorDict:
+    chunk = sample_chunk(buffer, None, updates=1, batch_size=count, offline_fraction=1.0, seed=seed)
+    return chunk[0]
 
 
 def test_sampling_leaves_torchs_own_random_stream_alone() -> None:

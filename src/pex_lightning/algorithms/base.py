@@ -225,7 +225,6 @@ class Algorithm(UpdateRule):
 
     def training_step(self, chunk: TensorDictBase, batch_idx: int) -> None:
         """One gradient step for each of the chunk's ``K`` batches."""
-        del batch_idx
         assert self._executor is not None
         self.diagnostics = self._executor.run(chunk)
         self.follow(self.global_step)

@@ -57,7 +57,6 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Know which files the checkpoints that are there need; the start may stay the best."""
-        del pl_module
         rank = trainer.global_rank
         for path in (self.last, self.best):
             if path.exists():
@@ -74,14 +73,12 @@ class RunCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         """Save what is due, after the evaluation of this step."""
-        del pl_module, args, kwargs
         self._save_if_best(trainer)
         if trainer.global_step // self._every != (self._saved_at or 0) // self._every:
             self._save_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what training ended with, finished or interrupted."""
-        del pl_module
         self._save_if_best(trainer)
         if self._saved_at != trainer.global_step:
             self._save_last(trainer)

@@ -83,7 +83,6 @@ class Evaluation(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Have chunks end where evaluations are due."""
-        del pl_module, stage
         stage_data(trainer).boundary = self._every
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -95,7 +94,6 @@ class Evaluation(Callback):
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         """Evaluate when it is due."""
-        del args, kwargs
         if trainer.global_step % self._every == 0:
             self._evaluate(trainer, cast(Algorithm, pl_module))
 
@@ -107,14 +105,12 @@ class Evaluation(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """End the environments."""
-        del trainer, pl_module, stage
         self._close()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """End the environments; Lightning calls no ``teardown`` after an error."""
-        del trainer, pl_module, exception
         self._close()
 
     def state_dict(self) -> dict[str, Any]:

@@ -32,7 +32,6 @@ class GracefulInterrupt(Callback):
 
         Lightning gives back the handlers that were there before the fit, these signals' too.
         """
-        del pl_module
         self._trainer = trainer
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -42,7 +41,6 @@ class GracefulInterrupt(Callback):
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         """Processes of one run stop at the same step, whichever the signal reached."""
-        del args, kwargs
         if trainer.world_size > 1:
             asked = torch.tensor(int(self.received or 0), device=pl_module.device)
             torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
@@ -51,7 +49,6 @@ class GracefulInterrupt(Callback):
                 trainer.should_stop = True
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        del frame
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)

@@ -28,14 +28,12 @@ class TrainMetrics(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting."""
-        del pl_module
         self._logged_at, self._since = trainer.global_step, self._training_time()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         """Report when it is due."""
-        del args, kwargs
         steps = trainer.global_step - self._logged_at
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if steps == 0 or every == 0 or trainer.global_step // every == self._logged_at // every:

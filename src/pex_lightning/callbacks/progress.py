@@ -41,7 +41,6 @@ class RunProgressBar(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the bar."""
-        del pl_module
         if self._enabled:
             terminal = sys.stderr.isatty()
             self._bar = tqdm(
@@ -58,7 +57,6 @@ class RunProgressBar(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         """Move the bar; tqdm decides when to draw it."""
-        del pl_module, args, kwargs
         if self._bar is None:
             return
         self._bar.set_postfix(self._facts(trainer), refresh=False)
@@ -66,7 +64,6 @@ class RunProgressBar(ProgressBar):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the last state on the terminal."""
-        del pl_module
         if self._bar is not None:
             self._bar.set_postfix(self._facts(trainer), refresh=True)
             self._bar.close()
@@ -76,14 +73,12 @@ class RunProgressBar(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Leave the terminal as it was."""
-        del trainer, pl_module, exception
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print above the bar."""
-        del kwargs
         if self._enabled:
             tqdm.write(" ".join(map(str, args)), file=sys.stderr)
 

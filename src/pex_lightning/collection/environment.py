@@ -76,7 +76,6 @@ class CollectorEnv(EnvBase):  # type: ignore[misc]
         )
 
     def _reset(self, tensordict: TensorDictBase | None, **kwargs: Any) -> TensorDictBase:
-        del tensordict, kwargs
         observation, _ = self._env.reset()
         memory = torch.zeros(self._memory_size) if self._memory_size else None
         return _state(torch.from_numpy(observation), memory)

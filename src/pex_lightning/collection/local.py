@@ -107,7 +107,6 @@ class LocalCollection:
 
     def request(self, count: int) -> int:
         """Nothing is collected ahead."""
-        del count
         return 0
 
     def collect(self, count: int) -> list[EnvFrames]:

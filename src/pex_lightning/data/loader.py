@@ -58,7 +58,6 @@ class ChunkLoader:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to do: the trainer's step says all; present so that Lightning does not skip."""
-        del state
 
     def _next_updates(self) -> int:
         trainer = self._trainer

@@ -125,7 +125,6 @@ class OfflineData(LightningDataModule):
         Raises:
             UserError: It cannot be read, or does not fit the environment.
         """
-        del stage
         if self._offline is not None:
             return
         if self._shared is not None:
@@ -176,7 +175,6 @@ class OfflineData(LightningDataModule):
 
     def save_replay(self, folder: Path) -> set[str]:
         """Nothing has to be kept."""
-        del folder
         return set()
 
     def run_state(self) -> dict[str, Any] | None:
@@ -189,7 +187,6 @@ class OfflineData(LightningDataModule):
         Raises:
             UserError: Always.
         """
-        del state
         raise UserError(
             f"{self._bounded_trainer().ckpt_path} is of a run that stepped an environment, so it "
             f"cannot go on with {type(self).__name__}. Use --data OnlineData."

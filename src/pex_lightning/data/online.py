@@ -113,12 +113,10 @@ class OnlineData(OfflineData):
 
     def teardown(self, stage: str) -> None:
         """Close the training environments."""
-        del stage
         self._close_collection()
 
     def on_exception(self, exception: BaseException) -> None:
         """Close the training environments; Lightning calls no ``teardown`` after an error."""
-        del exception
         self._close_collection()
 
     def save_replay(self, folder: Path) -> set[str]:

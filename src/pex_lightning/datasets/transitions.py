@@ -13,7 +13,7 @@ from tensordict import TensorDict
 from pex_lightning.errors import UserError
 
 if TYPE_CHECKING:
-    from pex_lightning.envs.make import EnvSpec
+    pass
 
 ACTION_MARGIN = 1e-5
 """D4RL's clip, as a share of half the action range: ±(1-1e-5) for actions in [-1, 1]."""
@@ -150,48 +150,6 @@ class Transitions:
         """Replace the rewards by what `transform` makes of them ([R, 1]), in place."""
         reward = _tensor(self.rows, "next", "reward")
         reward.copy_(transform(reward))
-
-    def check_finite(self) -> None:
-        """Refuse NaN and infinity.
-
-        Raises:
-            UserError: Names the column, how many transitions are bad, and the first of them.
-        """
-        columns = {
-            "observation": ("observation",),
-            "action": ("action",),
-            "next observation": ("next", "observation"),
-            "reward": ("next", "reward"),
-        }
-        for name, key in columns.items():
-            bad = self._where(lambda block: ~torch.isfinite(block), *key)
-            if len(bad):
-                raise UserError(
-                    f"{self.source}: {name} is NaN or infinite in {len(bad)} of {len(self)} "
-                    f"transitions, first in transition {bad[0]}. Remove or repair these rows."
-                )
-
-    def check_against(self, spec: EnvSpec) -> None:
-        """Refuse transitions that cannot come from the environment.
-
-        Args:
-            spec: The environment that the policy will act in.
-
-        Raises:
-            UserError: The observation or action size differs from the environment's, or an action
-                lies outside the action space by more than `ACTION_TOLERANCE` of half its range.
-        """
-        for name, found, expected in (
-            ("observations", self.obs_dim, spec.obs_dim),
-            ("actions", self.action_dim, spec.action_dim),
-        ):
-            if found != expected:
-                raise UserError(
-                    f"{self.source}: its {name} have {found} numbers, those of environment "
-                    f"{spec.id} have {expected}. Take the environment that the data were recorded "
-                    f"in (--data.env, --data.env_kwargs), or another file (--data.path)."
-                )
-        self.check_actions(spec.action_low, spec.action_high, space=f"environment {spec.id}")
 
     def check_actions(self, low: Sequence[float], high: Sequence[float], *, space: str) -> None:
         """Refuse actions outside [low, high].

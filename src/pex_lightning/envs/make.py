@@ -110,15 +110,7 @@ def make_env(
 
 
 def env_spec(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> EnvSpec:
-    """Describe an environment; it is made and closed for that.
-
-    Args:
-        env_id: As for `make_env`.
-        env_kwargs: As for `make_env`.
-
-    Raises:
-        UserError: As for `make_env`.
-    """
+    """Describe an environment, which is made and closed for that as by `make_env`."""
     env = make_env(env_id, env_kwargs)
     try:
         actions, limit = env.action_space, time_limit(env)

@@ -67,15 +67,7 @@ class MazePlan:
 
 
 def maze_plan(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> MazePlan | None:
-    """The maze of an environment; None if it has none.
-
-    Args:
-        env_id: As for `make_env`.
-        env_kwargs: As for `make_env`.
-
-    Raises:
-        UserError: As for `make_env`.
-    """
+    """The maze of an environment, which is made by `make_env`; None if it has none."""
     env = make_env(env_id, env_kwargs)
     try:
         body: Any = env.unwrapped

@@ -74,10 +74,12 @@ class PolicySet(nn.Module):
 
 
 def _take_on_members(
-    policies: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
+    policies: nn.Module,
+    state_dict: Mapping[str, Tensor],
+    prefix: str,
+    *_: Any,
 ) -> None:
     """Before a state dict is loaded: let the frozen members have the sizes that it has."""
-    del args
     assert isinstance(policies, PolicySet)
     members: dict[int, dict[str, Tensor]] = {}
     for key, value in state_dict.items():

@@ -38,7 +38,6 @@ class KeptRows(RandomSampler):  # type: ignore[misc]
 
     def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
         """Places of `batch_size` rows in the storage, and no further information."""
-        del storage
         drawn = torch.randint(len(self._kept), (batch_size,), generator=self._rng)
         return self._kept[drawn].long(), {}
 
@@ -59,11 +58,6 @@ def online_buffer(capacity: int) -> ReplayBuffer:
     return ReplayBuffer(
         storage=LazyTensorStorage(capacity), sampler=RandomSampler(), generator=torch.Generator()
     )
-
-
-def sample_rows(buffer: ReplayBuffer, rows: int, seed: int) -> TensorDict:
-    """``rows`` transitions drawn uniformly with replacement: the same ones for the same seed."""
-    return _transitions(_draw(buffer, (rows,), seed), [rows])
 
 
 def sample_chunk(

@@ -32,5 +32,4 @@ class UpdateRule(LightningModule, ABC):
         A group that is left out keeps the factor 1. A function of the step alone, so that nothing
         of it has to be kept for a resume.
         """
-        del step
         return {}
