@@ -1,4 +1,4 @@
-"""The one exception that users are meant to read, others in a line, and a check that raises it."""
+"""The one exception that users are meant to read, a check that raises it, and others in a line."""
 
 
 class UserError(Exception):
@@ -9,16 +9,11 @@ class UserError(Exception):
     """
 
 
-def in_one_line(error: BaseException) -> str:
-    """An exception's type and the first line of what it says."""
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-
-
 def check_range(flag: str, value: object, fits: bool, expected: str) -> None:
-    """Refuse a setting outside of its range.
+    """Refuse a value outside of its range.
 
     Args:
-        flag: The setting, as on the command line.
+        flag: The flag that gives it, such as ``--model.tau``.
         value: What was given.
         fits: Whether it is within its range.
         expected: The range in words.
@@ -28,3 +23,8 @@ def check_range(flag: str, value: object, fits: bool, expected: str) -> None:
     """
     if not fits:
         raise UserError(f"{flag} is {value}; it must be {expected}.")
+
+
+def in_one_line(error: BaseException) -> str:
+    """An exception's type and the first line of what it says."""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

@@ -143,10 +143,12 @@ def test_a_kill_while_writing_leaves_the_previous_checkpoint(
     first = train(toy, 10, {})
     before = [path.read_bytes() for path in (first.last, first.best)]
 
-    def killed(*args: Any) -> None:
+    def killed(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pex_lightning.callbacks.checkpoint.os.replace", killed)
+    # A process that is killed does not clean up either.
+    monkeypatch.setattr("pex_lightning.files.atomic.os.replace", killed)
+    monkeypatch.setattr("pex_lightning.files.atomic.Path.unlink", killed)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         train(toy, 20, {}, resume=first.last)
     assert [path.read_bytes() for path in (first.last, first.best)] == before

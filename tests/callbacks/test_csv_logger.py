@@ -84,7 +84,7 @@ def test_a_kill_between_writing_and_renaming_leaves_the_old_file(
     def killed(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pex_lightning.callbacks.csv_logger.os.replace", killed)
+    monkeypatch.setattr("pex_lightning.files.atomic.os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
         logger.log_metrics({"new": 1.0}, 2)
     assert read(tmp_path) == (["step", "a"], [{"step": "1", "a": "1.0"}])

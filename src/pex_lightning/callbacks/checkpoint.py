@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pex_lightning.callbacks.evaluation import Evaluation
 from pex_lightning.data.stage_data import stage_data
 from pex_lightning.errors import UserError
+from pex_lightning.files.atomic import remove_leftovers, replaced
 from pex_lightning.handover import read_checkpoint
 from pex_lightning.replay.store import remove_unlisted
 
@@ -62,7 +63,7 @@ class RunCheckpoint(Checkpoint):
             if path.exists():
                 self._files[path.name] = _replay_files(path, rank)
             if trainer.is_global_zero:
-                _aside(path).unlink(missing_ok=True)
+                remove_leftovers(path)
         self._saved_at = trainer.global_step or None
         if not self.best.exists():
             # A new run, or one that goes on in another folder.
@@ -112,17 +113,13 @@ class RunCheckpoint(Checkpoint):
     def _save(self, trainer: Trainer, path: Path) -> None:
         replay = self._directory / "replay"
         self._files[path.name] = stage_data(trainer).save_replay(replay)
-        aside = _aside(path)
-        trainer.save_checkpoint(aside)
-        if trainer.is_global_zero:
-            os.replace(aside, path)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        # The others only take part; the first process writes.
+        with replaced(path) if trainer.is_global_zero else nullcontext(path) as aside:
+            trainer.save_checkpoint(aside)
         trainer.strategy.barrier("checkpoint")
         listed = set().union(*self._files.values())
         remove_unlisted(replay / f"rank-{trainer.global_rank}", listed)
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
 
 
 def _replay_files(path: Path, rank: int) -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
+
+from pex_lightning.files.atomic import replaced
 
 
 class MetricsCSV(Logger):
@@ -78,12 +79,10 @@ class MetricsCSV(Logger):
             with self._file.open("a", newline="") as file:
                 self._writer(file).writerow(self._rows[-1])
             return
-        aside = self._file.with_suffix(".csv.part")
-        with aside.open("w", newline="") as file:
+        with replaced(self._file) as aside, aside.open("w", newline="") as file:
             writer = self._writer(file)
             writer.writeheader()
             writer.writerows(self._rows)
-        os.replace(aside, self._file)
         self._rewrite = False
 
     def _writer(self, file: Any) -> csv.DictWriter[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pex_lightning.errors import UserError
+from pex_lightning.errors import check_range
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,9 @@ class EvaluationSettings:
             ("every", self.every),
             ("num_envs", self.num_envs),
         ):
-            if value is not None and value < 1:
-                raise UserError(f"--evaluation.{name} is {value}; it must be at least 1.")
-        if self.seed is not None and self.seed < 0:
-            raise UserError(f"--evaluation.seed is {self.seed}; it must be 0 or more.")
+            fits = value is None or value >= 1
+            check_range(f"--evaluation.{name}", value, fits, "at least 1")
+        check_range("--evaluation.seed", self.seed, (self.seed or 0) >= 0, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,10 @@ class RunSettings:
     save_every: int = 5_000
 
     def __post_init__(self) -> None:
-        if not self.name or Path(self.name).is_absolute() or ".." in Path(self.name).parts:
-            raise UserError(f"--run.name is {self.name!r}; it must be a name for a folder.")
-        if self.save_every < 1:
-            raise UserError(f"--run.save_every is {self.save_every}; it must be at least 1.")
+        path = Path(self.name)
+        inside = self.name != "" and not path.is_absolute() and ".." not in path.parts
+        check_range("--run.name", repr(self.name), inside, "a name for a folder")
+        check_range("--run.save_every", self.save_every, self.save_every >= 1, "at least 1")
 
     @property
     def directory(self) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from pex_lightning.callbacks.progress import RunProgressBar
 from pex_lightning.cli.settings import EvaluationSettings
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.errors import UserError
+from pex_lightning.files.atomic import replaced
 from pex_lightning.handover import Checkpoint, check_resume
 from pex_lightning.handover.checkpoint import Stage as StageName
 from pex_lightning.seeding import derive_seed
@@ -206,9 +206,8 @@ class Stage:
 
     @rank_zero_only
     def _write_config(self) -> None:
-        aside = self.directory / ".config.yaml.part"
-        aside.write_text(self.config)
-        os.replace(aside, self.directory / "config.yaml")
+        with replaced(self.directory / "config.yaml") as aside:
+            aside.write_text(self.config)
 
     def _prepare_directory(self) -> None:
         """Create the stage's folder and write the configuration into it."""

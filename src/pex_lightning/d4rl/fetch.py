@@ -13,7 +13,8 @@ import h5py
 
 from pex_lightning.d4rl.tasks import D4RL_URL, D4RLTask
 from pex_lightning.errors import UserError
-from pex_lightning.files.cache import cache_folder, cache_path, written_aside
+from pex_lightning.files.atomic import written_aside
+from pex_lightning.files.cache import cache_folder, cache_path
 from pex_lightning.files.downloads.download import Downloaded, DownloadError, download, file_sha256
 from pex_lightning.files.downloads.mirrors import file_below
 from pex_lightning.files.downloads.transfer import USUAL_PATIENCE, Expected, Patience

@@ -17,7 +17,7 @@ from pex_lightning.data.sources import DataSource, SourceName, choose_source
 from pex_lightning.datasets.dataset import DatasetInfo
 from pex_lightning.datasets.rewards import RewardTransformName, make_reward_transform
 from pex_lightning.envs.make import EnvSpec, env_spec
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, check_range
 from pex_lightning.replay.mix import dataset_buffer, sample_chunk
 from pex_lightning.seeding import derive_seed, global_seed
 
@@ -68,10 +68,10 @@ class OfflineData(LightningDataModule):
         chunk_size: int = 20,
     ) -> None:
         super().__init__()
-        check_positive("batch_size", batch_size)
-        check_positive("chunk_size", chunk_size)
+        check_range("--data.batch_size", batch_size, batch_size > 0, "above 0")
+        check_range("--data.chunk_size", chunk_size, chunk_size > 0, "above 0")
         if rows is not None:
-            check_positive("rows", rows)
+            check_range("--data.rows", rows, rows > 0, "above 0")
         self.env = env
         self.env_kwargs: Mapping[str, Any] = env_kwargs or {}
         self._choice: dict[str, Any] = {
@@ -280,13 +280,3 @@ def _announce(info: DatasetInfo, notes: tuple[str, ...]) -> None:
     )
     for note in notes:
         _log.info(f"Note: {note}")
-
-
-def check_positive(name: str, value: float) -> None:
-    """Refuse a setting of the data module that is not above 0.
-
-    Raises:
-        UserError: Names the flag.
-    """
-    if value <= 0:
-        raise UserError(f"--data.{name} is {value}; it must be above 0.")

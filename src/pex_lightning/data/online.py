@@ -17,10 +17,10 @@ from pex_lightning.collection.local import Collection, EnvFrames, LocalCollectio
 from pex_lightning.collection.pool import CollectorPool
 from pex_lightning.collection.statistics import OnlineStatistics
 from pex_lightning.data.loader import ChunkLoader
-from pex_lightning.data.offline import OfflineData, check_positive
+from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.schedule import chunk_updates
 from pex_lightning.envs.factory import EnvFactory
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, check_range
 from pex_lightning.replay.mix import online_buffer, sample_chunk
 from pex_lightning.replay.store import Segment, read_segments, write_segment
 from pex_lightning.seeding import derive_seed, global_seed
@@ -69,15 +69,12 @@ class OnlineData(OfflineData):
         **kwargs: Any,
     ) -> None:
         super().__init__(chunk_size=chunk_size, **kwargs)
-        if not 0.0 <= offline_fraction <= 1.0:
-            raise UserError(
-                f"--data.offline_fraction is {offline_fraction}; it must be between 0 and 1."
-            )
-        check_positive("updates_per_step", updates_per_step)
-        check_positive("buffer_size", buffer_size)
-        check_positive("start_steps", start_steps)
-        if num_collectors < 0:
-            raise UserError(f"--data.num_collectors is {num_collectors}; it must be 0 or more.")
+        in_unit = 0.0 <= offline_fraction <= 1.0
+        check_range("--data.offline_fraction", offline_fraction, in_unit, "between 0 and 1")
+        check_range("--data.updates_per_step", updates_per_step, updates_per_step > 0, "above 0")
+        check_range("--data.buffer_size", buffer_size, buffer_size > 0, "above 0")
+        check_range("--data.start_steps", start_steps, start_steps > 0, "above 0")
+        check_range("--data.num_collectors", num_collectors, num_collectors >= 0, "0 or more")
         self.offline_fraction = offline_fraction
         self.start_steps = start_steps
         self.updates_per_step = updates_per_step

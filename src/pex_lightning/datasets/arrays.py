@@ -17,7 +17,7 @@ from pex_lightning.datasets.columns import Column
 from pex_lightning.datasets.dataset import Dataset
 from pex_lightning.datasets.rows import OPTIONAL, REQUIRED, check_columns, read_rows
 from pex_lightning.errors import UserError
-from pex_lightning.files.cache import written_aside
+from pex_lightning.files.atomic import written_aside
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -1,11 +1,8 @@
-"""Where datasets and compiled functions are kept; a file comes to be complete or not at all."""
+"""Where datasets and compiled functions are kept."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from pex_lightning.errors import UserError
@@ -40,31 +37,3 @@ def cache_folder(kind: str, folder: str | Path | None = None) -> Path:
             "--cache_dir (--data.cache_dir of fit) or XDG_CACHE_HOME to one that can be written to."
         ) from error
     return path
-
-
-@contextlib.contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place on success and vanishes otherwise.
-
-    Raises:
-        UserError: The folder or the file cannot be written.
-    """
-    try:
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise UserError(
-            f"{path}: found that {path.parent} cannot be written to ({error.strerror}), expected a "
-            "folder that exists and is writable"
-        ) from error
-    os.close(handle)
-    try:
-        yield Path(aside)
-        # A private mode is right for a temporary file, not for the result.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(aside).chmod(0o666 & ~umask)
-        Path(aside).replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: could not be written ({error})") from error
-    finally:
-        Path(aside).unlink(missing_ok=True)

@@ -1,17 +1,20 @@
-"""One process at a time makes a file; the others wait and then find it."""
+"""One process at a time makes a file; the others wait and then find it.
+
+`filelock` does the locking. Where a file system has no locks, it can take a file for one, which
+stays behind when its process is killed. Another machine could not tell that the process is gone
+and would wait for ever, so a lease is taken there: its process renews it, and the others take it
+over half a minute after it was last renewed.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import logging
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-if sys.platform != "win32":
-    import fcntl
+from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 _log = logging.getLogger(__name__)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
@@ -27,49 +30,36 @@ def locked(target: Path) -> Iterator[None]:
         OSError: The folder cannot be written to.
     """
     path = target.with_name(f".{target.name}.lock")
-    handle = _acquire(path)
+    # Where the system says that there is no such file, as in /proc, filelock would wait for ever.
+    path.touch()
+    lock: BaseFileLock = FileLock(path, fallback_to_soft=False)
+    try:
+        _acquire(lock, path)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        lease = target.with_name(f".{target.name}.lease")
+        _log.warning(
+            "%s: this file system has no locks; the file %s, which is renewed while it is in use, "
+            "stands in for one",
+            path.parent,
+            lease.name,
+        )
+        lock = SoftFileLease(lease)
+        _acquire(lock, lease)
     try:
         yield
     finally:
-        if handle is not None:
-            # While it is held: whoever waits sees that its file is gone, and makes a new one.
+        # While it is held: whoever waits sees that its file is gone, and makes a new one. Windows
+        # does not remove a file that is open.
+        with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
-            os.close(handle)
+        lock.release()
 
 
-def _acquire(path: Path) -> int | None:
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            _lock(handle, path)
-            if _is_at(handle, path):
-                return handle
-        except BaseException as error:
-            os.close(handle)
-            if not isinstance(error, OSError) or error.errno not in _NO_LOCKS:
-                raise
-            path.unlink(missing_ok=True)
-            _log.warning(
-                "%s: this file system has no locks; do not make or fetch a file twice at a time",
-                path.parent,
-            )
-            return None
-        os.close(handle)
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    """Whether the open file still has that name: who held the lock before may have removed it."""
+def _acquire(lock: BaseFileLock, path: Path) -> None:
     try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _lock(handle: int, path: Path) -> None:
-    if sys.platform == "win32":
-        raise OSError(errno.ENOTSUP, "no locks")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        lock.acquire(blocking=False)
+    except Timeout:
         _log.info("%s: another process is making or fetching it; waiting", path.parent)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        lock.acquire()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pex_lightning.datasets.columns import Column
 from pex_lightning.errors import UserError
-from pex_lightning.files.cache import written_aside
+from pex_lightning.files.atomic import written_aside
 from pex_lightning.inspection.maze_plan import MazePlan
 from pex_lightning.inspection.raw import first_numbers, read_episodes
 

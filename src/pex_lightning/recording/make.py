@@ -20,7 +20,8 @@ import numpy.typing as npt
 from pex_lightning.envs.antmaze import AntMazeEnv
 from pex_lightning.envs.pointmaze import PointMazeEnv
 from pex_lightning.errors import UserError
-from pex_lightning.files.cache import cache_folder, cache_path, written_aside
+from pex_lightning.files.atomic import written_aside
+from pex_lightning.files.cache import cache_folder, cache_path
 from pex_lightning.files.locks import locked
 from pex_lightning.files.progress import progress_bar
 from pex_lightning.recording.recipes import (

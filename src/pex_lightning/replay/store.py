@@ -8,7 +8,6 @@ any of them can be resumed from.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 
 from pex_lightning.errors import UserError
+from pex_lightning.files.atomic import remove_leftovers, replaced
 from pex_lightning.files.torch_files import load_safely
 
 
@@ -48,9 +48,8 @@ def write_segment(folder: Path, rows: TensorDictBase, start: int) -> Segment:
     # those that a newer checkpoint still lists.
     name = f"rows-{start:09d}-{stop:09d}-{secrets.token_hex(4)}.pt"
     columns = {"/".join(_path(key)): value.clone() for key, value in _leaves(rows)}
-    aside = folder / f".{name}.part"
-    torch.save(columns, aside)
-    os.replace(aside, folder / name)
+    with replaced(folder / name) as aside:
+        torch.save(columns, aside)
     return Segment(name, start, stop)
 
 
@@ -76,7 +75,8 @@ def read_segments(folder: Path, segments: Sequence[Segment]) -> TensorDict | Non
 def remove_unlisted(folder: Path, listed: Iterable[str]) -> None:
     """Remove segments, and leftovers of interrupted writes, that no checkpoint lists."""
     keep = set(listed)
-    for file in [*folder.glob("rows-*.pt"), *folder.glob(".rows-*.pt.part")]:
+    remove_leftovers(folder / "rows-*.pt")
+    for file in folder.glob("rows-*.pt"):
         if file.name not in keep:
             file.unlink(missing_ok=True)
 

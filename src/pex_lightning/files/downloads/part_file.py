@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pex_lightning.files.cache import written_aside
+from pex_lightning.files.atomic import written_aside
 
 _log = logging.getLogger(__name__)
 

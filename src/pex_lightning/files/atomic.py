@@ -1,0 +1,65 @@
+"""Files that come to be complete or not at all: written aside, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pex_lightning.errors import UserError
+
+
+@contextlib.contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """As `replaced`, for a file that the user asked for: they are told why it cannot be written.
+
+    Raises:
+        UserError: The folder or the file cannot be written.
+    """
+    begun = False
+    try:
+        with replaced(path) as aside:
+            begun = True
+            yield aside
+    except OSError as error:
+        if begun:
+            raise UserError(f"{path}: could not be written ({error})") from error
+        raise UserError(
+            f"{path}: found that {path.parent} cannot be written to ({error.strerror}), expected a "
+            "folder that exists and is writable"
+        ) from error
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place on success and vanishes otherwise.
+
+    What a killed process leaves of it, `remove_leftovers` removes.
+
+    Raises:
+        OSError: The folder or the file cannot be written.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        yield Path(name)
+        # A private mode is right for a temporary file, not for the result.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what processes that were killed while they wrote `path` have left beside it.
+
+    Args:
+        path: The file; its name may be a pattern as for `Path.glob`. No process may be writing it.
+    """
+    for pattern in (f".{path.name}.part", f".{path.name}.*.part"):
+        for leftover in path.parent.glob(pattern):
+            leftover.unlink(missing_ok=True)
