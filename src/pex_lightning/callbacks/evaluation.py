@@ -22,11 +22,11 @@ _log = logging.getLogger(__name__)
 
 
 class _BrokenOffError(Exception):
-    """The user wants the end; what was evaluated so far counts for nothing."""
+    """An evaluation was broken off by a signal; its episodes are discarded."""
 
 
 class _Interruptible(ActingPolicy):
-    """Acts as a policy does until a signal asks for the end."""
+    """Acts as ``policy`` does, but raises once a signal was received."""
 
     def __init__(self, policy: ActingPolicy, interrupt: GracefulInterrupt) -> None:
         super().__init__(policy.members, policy.memory_size)
@@ -45,17 +45,17 @@ class _Interruptible(ActingPolicy):
 
 
 class Evaluation(Callback):
-    """Runs the acting policy in environments of its own and logs ``eval/*``.
+    """Evaluates the acting policy in separate environments and logs ``eval/*``.
 
-    At the start, every ``every`` gradient steps, and at the end. The same seeds are used each
-    time, so that scores differ by the policy alone. Processes share the episodes.
+    It does so at the start, every ``every`` gradient steps and at the end, always with the same
+    seeds, so that only the policy makes scores differ. The processes of a run share the episodes.
 
     Args:
         episodes: Episodes of one evaluation, over all processes; at least one each.
         every: Gradient steps between evaluations.
         seed: Seed of the first episode; episode i uses ``seed + i``.
         num_envs: Environments that run at a time in each process.
-        interrupt: Where given, an evaluation is broken off when a signal asks for the end.
+        interrupt: If given, a signal that it receives breaks off an evaluation.
 
     Attributes:
         latest: The metrics of the last evaluation, by name; empty before the first.
@@ -82,23 +82,23 @@ class Evaluation(Callback):
         self.latest: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Have chunks end where evaluations are due."""
+        """Make chunks of updates end where evaluations are due."""
         stage_data(trainer).boundary = self._every
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Where the stage starts from."""
+        """Evaluate the policy with which the stage starts."""
         if trainer.global_step == 0:
             self._evaluate(trainer, cast(Algorithm, pl_module))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Evaluate when it is due."""
+        """Evaluate if an evaluation is due."""
         if trainer.global_step % self._every == 0:
             self._evaluate(trainer, cast(Algorithm, pl_module))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate what training ended with, unless it was interrupted."""
+        """Evaluate the final policy, unless training ended early or it was evaluated already."""
         finished = trainer.global_step >= trainer.max_steps
         if finished and self.evaluated_at != trainer.global_step:
             self._evaluate(trainer, cast(Algorithm, pl_module))
@@ -114,11 +114,11 @@ class Evaluation(Callback):
         self._close()
 
     def state_dict(self) -> dict[str, Any]:
-        """The last metrics, and when they were taken."""
+        """The last metrics and the gradient step of their evaluation."""
         return {"latest": dict(self.latest), "evaluated_at": self.evaluated_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Undo :meth:`state_dict`."""
+        """Restore what :meth:`state_dict` returned."""
         self.latest = dict(state_dict["latest"])
         self.evaluated_at = state_dict["evaluated_at"]
 
@@ -151,7 +151,7 @@ class Evaluation(Callback):
     def _run_share(
         self, trainer: Trainer, module: Algorithm, data: DataDescription
     ) -> EvaluationResult:
-        """This process's episodes."""
+        """Run this process's share of the episodes."""
         world, rank = trainer.world_size, trainer.global_rank
         episodes = max(self._episodes, world)
         first = episodes * rank // world
@@ -173,7 +173,7 @@ class Evaluation(Callback):
 
 
 def evaluation_metrics(result: EvaluationResult, data: DataDescription) -> dict[str, float]:
-    """``eval/return``, ``/length``, and where they are known ``/success`` and ``/score``."""
+    """``eval/return``, ``eval/length`` and, if known, ``eval/success`` and ``eval/score``."""
     metrics = {"eval/return": result.return_mean, "eval/length": float(result.lengths.mean())}
     if result.success_rate is not None:
         metrics["eval/success"] = result.success_rate
@@ -184,7 +184,7 @@ def evaluation_metrics(result: EvaluationResult, data: DataDescription) -> dict[
 
 
 def _gather(mine: EvaluationResult, world_size: int) -> EvaluationResult:
-    """The episodes of all processes, in the order of their seeds."""
+    """Join the results of all processes, in the order of their seeds."""
     if world_size == 1:
         return mine
     everyone: list[Any] = [None] * world_size
@@ -205,7 +205,7 @@ def _summary(
     env_steps: int,
     seconds: float,
 ) -> str:
-    """One line for the terminal."""
+    """Summarise an evaluation in one line for the terminal."""
     parts = [f"step {gradient_steps:,}"]
     if env_steps:
         parts.append(f"env steps {env_steps:,}")
@@ -213,7 +213,7 @@ def _summary(
     if result.success_rate is not None:
         parts.append(f"success {100 * result.success_rate:.0f} %")
     if "eval/score" in metrics:
-        # Read without its log: the line says what it is a score of.
+        # A line may be read out of context, so it names the dataset of the score.
         kind = " (not a D4RL score)" if data.d4rl_score() is False else ""
         parts.append(f"score {metrics['eval/score']:.1f}{kind} on {data.dataset}")
     return f"{'  '.join(parts)}  ({result.episodes} episodes, {seconds:.1f} s)"

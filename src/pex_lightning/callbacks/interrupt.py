@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the update, save, stop."""
+"""Stops training on Ctrl-C and SIGTERM after the current chunk, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _log = logging.getLogger(__name__)
 
 
 class GracefulInterrupt(Callback):
-    """Stops training at the end of the current chunk, so that a whole checkpoint is saved.
+    """Stops training at the end of the current chunk on Ctrl-C or SIGTERM.
 
-    A second signal ends the process at once; the previous checkpoint stays whole.
+    A second signal ends the process at once; the previous checkpoint stays intact.
 
     Attributes:
-        received: The signal that stopped training, or None.
+        received: The signal that asked to stop, or None.
     """
 
     def __init__(self) -> None:
@@ -28,9 +28,9 @@ class GracefulInterrupt(Callback):
         self._trainer: Trainer | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals, after Lightning did; only the main thread may.
+        """Install signal handlers, which Python allows in the main thread only.
 
-        Lightning gives back the handlers that were there before the fit, these signals' too.
+        Lightning has installed its own by now, and restores all previous ones after the fit.
         """
         self._trainer = trainer
         if threading.current_thread() is threading.main_thread():
@@ -40,7 +40,7 @@ class GracefulInterrupt(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Processes of one run stop at the same step, whichever the signal reached."""
+        """Stop all processes of a run at the same step, whichever of them the signal reached."""
         if trainer.world_size > 1:
             asked = torch.tensor(int(self.received or 0), device=pl_module.device)
             torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)

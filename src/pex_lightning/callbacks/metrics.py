@@ -1,4 +1,4 @@
-"""Training metrics, taken off the device at intervals only."""
+"""Training metrics, copied from the device only when they are logged."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pex_lightning.data.stage_data import stage_data
 class TrainMetrics(Callback):
     """Logs ``train/*`` every ``trainer.log_every_n_steps`` gradient steps.
 
-    The learner's diagnostics of its last update, the collector's statistics since the last
-    report, and ``train/updates_per_second`` since the last report, evaluations left out.
+    These are the diagnostics of the module's last update and, since the last report, statistics of
+    the collected frames and ``train/updates_per_second``, without the time of evaluations.
 
     Args:
-        evaluation: Knows how long evaluations took.
+        evaluation: Measures how long evaluations take; None if there are none.
     """
 
     def __init__(self, evaluation: Evaluation | None = None) -> None:
@@ -27,13 +27,13 @@ class TrainMetrics(Callback):
         self._since = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start counting."""
+        """Start counting steps and time."""
         self._logged_at, self._since = trainer.global_step, self._training_time()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Report when it is due."""
+        """Log if a report is due."""
         steps = trainer.global_step - self._logged_at
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if steps == 0 or every == 0 or trainer.global_step // every == self._logged_at // every:
@@ -51,6 +51,6 @@ class TrainMetrics(Callback):
         self._logged_at, self._since = trainer.global_step, now
 
     def _training_time(self) -> float:
-        """Seconds on a clock that stands still during evaluations."""
+        """Seconds on a clock that stops during evaluations."""
         spent = 0.0 if self._evaluation is None else self._evaluation.seconds
         return time.perf_counter() - spent

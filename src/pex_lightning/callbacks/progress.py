@@ -1,4 +1,4 @@
-"""One line on the terminal: how far, how fast, how good, and who acts."""
+"""A progress bar of one line: progress, speed, last score and which policy acts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ REFRESH_SECONDS_IN_A_FILE = 60.0
 
 
 class RunProgressBar(ProgressBar):
-    """Counts gradient steps; shows updates a second, the last score and who acts how often.
+    """Counts gradient steps; shows updates per second, the last score and each policy's share.
 
     Args:
         stage: ``offline`` or ``online``, shown in front.
-        evaluation: Knows the last score.
+        evaluation: Provides the last score.
     """
 
     def __init__(self, stage: str, evaluation: Evaluation) -> None:
@@ -32,11 +32,11 @@ class RunProgressBar(ProgressBar):
         self._enabled = True
 
     def disable(self) -> None:
-        """Lightning calls this on every process but the first."""
+        """Show nothing; Lightning calls this in all processes but the first."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Undo :meth:`disable`."""
+        """Show the bar again after :meth:`disable`."""
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -56,14 +56,14 @@ class RunProgressBar(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Move the bar; tqdm decides when to draw it."""
+        """Advance the bar; tqdm decides when to redraw it."""
         if self._bar is None:
             return
         self._bar.set_postfix(self._facts(trainer), refresh=False)
         self._bar.update(trainer.global_step - self._bar.n)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the last state on the terminal."""
+        """Draw the final state and close the bar."""
         if self._bar is not None:
             self._bar.set_postfix(self._facts(trainer), refresh=True)
             self._bar.close()
@@ -72,7 +72,7 @@ class RunProgressBar(ProgressBar):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Leave the terminal as it was."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -90,7 +90,7 @@ class RunProgressBar(ProgressBar):
                 facts[shown] = f"{latest[name]:.1f}"
                 break
         data = stage_data(trainer)
-        # The last member has the rest.
+        # The last member's share is the rest.
         for name, share in list(data.recent_shares().items())[:-1]:
             facts[name] = f"{100 * share:.0f}%"
         if data.steps_environment:

@@ -1,4 +1,4 @@
-"""``pex-lightning``: finds the subcommand and explains what went wrong."""
+"""The command ``pex-lightning``: runs a subcommand and reports its errors."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ commands:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code.
+    """Run one command; return the exit code.
 
-    0 is success, 2 a mistake of the user's, 130 or 143 a run stopped by SIGINT or SIGTERM.
+    0 means success, 2 a mistake of the user, 130 or 143 a run stopped by SIGINT or SIGTERM.
     """
     argv = sys.argv[1:] if argv is None else argv
     command = argv[0] if argv else "--help"
@@ -49,11 +49,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(command: str, argv: list[str]) -> int:
     if command == "data":
-        # Not all of its commands need torch: each sets the process up for itself.
+        # Some of its commands do not need torch, so each of them sets up the process itself.
         from pex_lightning.cli.data import data  # noqa: PLC0415
 
         return data(argv)
-    # Heavy imports come after what can be answered without them.
+    # Imported late, because commands above do without these slow imports.
     from pex_lightning.cli.console import set_up_process  # noqa: PLC0415
 
     set_up_process()

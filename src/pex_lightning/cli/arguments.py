@@ -1,4 +1,4 @@
-"""Arguments of the commands that are not ``fit``."""
+"""Argument parsing for all commands but ``fit``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pex_lightning.errors import UserError
 
 
 def command_parser(command: str, description: str) -> ArgumentParser:
-    """A parser for ``pex-lightning COMMAND``; parse with :func:`parse`."""
+    """Make a parser for ``pex-lightning COMMAND``, to be used with :func:`parse`."""
     return ArgumentParser(
         prog=f"pex-lightning {command}", description=description, exit_on_error=False
     )
@@ -21,7 +21,7 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Any:
     """Parse a command line.
 
     Raises:
-        UserError: It is wrong.
+        UserError: An argument is wrong.
     """
     try:
         return parser.parse_args(argv)
@@ -30,7 +30,7 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Any:
 
 
 def _in_a_sentence(text: str) -> str:
-    """What jsonargparse lists over several lines when a value has none of several types."""
+    """Shorten jsonargparse's message of several lines about a value of a wrong type."""
     key = re.search(r'Parser key "([^"]+)"', text)
     given = re.search(r"[Gg]iven value: (.*)|Got value: (.*)", text)
     kinds = list(dict.fromkeys(re.findall(r"Expected an? <class '([^']+)'>", text)))

@@ -1,4 +1,4 @@
-"""Configuration files that build on others: the ``base:`` key."""
+"""The ``base:`` key, with which a configuration file builds on others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pex_lightning.errors import UserError
 
 
 def expand_bases(args: Sequence[str]) -> list[str]:
-    """Put the files that a configuration names under ``base:`` before it on the command line.
+    """Insert the files that a configuration names under ``base:`` before it in a command line.
 
     Paths under ``base:`` are relative to the file that names them; bases may have bases.
 
@@ -19,7 +19,7 @@ def expand_bases(args: Sequence[str]) -> list[str]:
         args: A command line with any number of ``--config FILE``.
 
     Raises:
-        UserError: A file is missing, is no YAML, or is its own base.
+        UserError: A file is missing, is not valid YAML, or is its own base.
     """
     expanded: list[str] = []
     arguments = iter(args)

@@ -1,4 +1,4 @@
-"""What the terminal shows: our own lines, above the progress bar, and no adverts."""
+"""Set-up of a process for the terminal: log messages, warnings, signals and threads."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tqdm import tqdm
 from pex_lightning.files.cache import cache_path
 
 BRIEF_WAIT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
-"""The environment in which OpenMP's threads spin for a moment when they wait, then sleep."""
+"""Environment variables that make waiting OpenMP threads spin briefly, then sleep."""
 
 
 class _AboveTheBar(logging.Handler):
-    """Writes log lines to stderr without tearing a progress bar apart."""
+    """Writes log lines to stderr, above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
 
 
 def set_up_messages() -> None:
-    """Show this package's messages on the first process."""
+    """Show this package's messages, in the first process only."""
     ours = logging.getLogger("pex_lightning")
     if os.environ.get("LOCAL_RANK", "0") == "0":
         ours.setLevel(logging.INFO)
@@ -37,11 +37,11 @@ def set_up_messages() -> None:
 
 
 def set_up_threads() -> None:
-    """Have OpenMP's threads spin for a moment when they wait, and sleep after that.
+    """Make waiting OpenMP threads spin briefly, then sleep; call it before torch is loaded.
 
-    Threads that spin for long are slower as soon as anything else, such as the environments of an
-    evaluation, wants the same cores (docs/performance.md has the measurements); threads that sleep
-    at once are slower on a quiet machine. Read when torch is loaded; values of the user's stay.
+    Threads that spin long are slow if others, such as an evaluation's environments, need the same
+    cores; threads that sleep at once are slow on an idle machine (see docs/performance.md for
+    measurements). Variables that the user has set are kept.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         for name, value in BRIEF_WAIT.items():
@@ -49,29 +49,29 @@ def set_up_threads() -> None:
 
 
 def set_up_process() -> None:
-    """Show this package's messages; of the libraries, which are imported here, only warnings.
+    """Show this package's messages, but only warnings of libraries; set up threads and caches.
 
-    Call it before torch and TorchRL are imported, which read their settings then.
+    Call it before torch and TorchRL are imported, as they read their settings at import.
     """
     os.environ.setdefault("RL_LOGGING_LEVEL", "ERROR")
     set_up_threads()
-    # Compiled updates are kept with the datasets rather than in a folder that a reboot empties.
+    # Cache compiled updates next to the datasets; torch's default folder may not survive a reboot.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_path("compiled")))
     import pytorch_lightning  # noqa: F401, PLC0415  (it sets its loggers' levels when imported)
 
     for library in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(library).setLevel(logging.WARNING)
     set_up_messages()
-    # Of interest to those who write such code, not to those who use it.
+    # These concern developers of the libraries, not users.
     for category in (DeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", category)
-    # It counts chunks where we count gradient steps.
+    # Lightning counts chunks here, this package counts gradient steps.
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
 
 
 @contextlib.contextmanager
 def sigterm_as_exit() -> Iterator[None]:
-    """Leave by way of an exception on SIGTERM, so that nothing half written stays behind."""
+    """Exit by an exception on SIGTERM, so that unfinished files are cleaned up."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         del number, frame

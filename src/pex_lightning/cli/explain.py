@@ -1,4 +1,4 @@
-"""Parsing errors in one or two sentences: which key, where, and which key was meant."""
+"""Short messages for parsing errors: the key, its place, and a similar valid key."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _INIT_ARGS = ".init_args"
 
 
 def explain(error: Exception, args: Sequence[str]) -> str:
-    """A message for the user from what jsonargparse raised.
+    """Turn an exception from jsonargparse into a message for the user.
 
     Args:
         error: The exception.
-        args: The command line, to find out in which file a wrong key is.
+        args: The command line, to find the file that holds a wrong key.
     """
     text = str(error)
     keys = [match["key"] for match in _PARSER_KEY.finditer(text)]
@@ -49,7 +49,7 @@ def explain(error: Exception, args: Sequence[str]) -> str:
         kind = re.sub(r"<class '([^']+)'>", r"\1", match["type"])
         kind = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", kind)
         key = ".".join(keys)
-        return f"--{key} is {match['value']!r}{_place(key, args)}, expected {kind}."
+        return f"--{key} is {match['value']!r}{_where_set(key, args)}, expected {kind}."
     if "Expected a dot import path string" in text and keys:
         value = text.rsplit("Given value: ", 1)[-1]
         return (
@@ -65,7 +65,7 @@ def _unknown_key(key: str, args: Sequence[str]) -> str:
     close = difflib.get_close_matches(key, sorted(set(_known_keys())), n=1, cutoff=0.6)
     meant = f" Did you mean --{close[0]}?" if close else ""
     return (
-        f"there is no setting {key!r}{_place(key, args)}.{meant} All of them: "
+        f"there is no setting {key!r}{_where_set(key, args)}.{meant} All of them: "
         "pex-lightning fit --help, or --print_config for those in effect."
     )
 
@@ -101,8 +101,8 @@ def _parameters(built: type) -> Iterator[str]:
         yield from (name for name in names if name not in ("self", "args", "kwargs"))
 
 
-def _place(key: str, args: Sequence[str]) -> str:
-    """Where a key was given: the file and line, if it was in a file."""
+def _where_set(key: str, args: Sequence[str]) -> str:
+    """The file and line that set a key; empty if it is on the command line or not found."""
     name = key.rsplit(".", 1)[-1]
     if any(re.match(rf"--\S*\b{re.escape(name)}(=|$)", arg) for arg in args):
         return ""
@@ -119,7 +119,7 @@ def _place(key: str, args: Sequence[str]) -> str:
 
 
 def _config_files(args: Sequence[str]) -> Iterator[str]:
-    """The files given by ``--config``, the last first: it is the one that counts."""
+    """The files given by ``--config``, the last first, because it overrides the others."""
     names = []
     for flag, value in zip(args, [*args[1:], ""], strict=True):
         if flag in ("--config", "-c"):

@@ -1,4 +1,4 @@
-"""``pex-lightning fit``: one stage, or an offline stage, the hand-over and an online stage."""
+"""``pex-lightning fit``: trains one stage, or an offline stage and, after a hand-over, another."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SCRATCH = "PEX_LIGHTNING_SCRATCH"
 
 
 def fit(argv: list[str]) -> int:
-    """Run what the configuration describes; returns the exit code.
+    """Train as the configuration describes; return the exit code.
 
     Raises:
         UserError: Something in the configuration, the data or a checkpoint is wrong.
@@ -49,7 +49,7 @@ def fit(argv: list[str]) -> int:
 
 @contextlib.contextmanager
 def _scratch() -> Iterator[str]:
-    """A folder that is gone afterwards, one for all processes of a run."""
+    """A temporary folder that all processes of a run share."""
     inherited = os.environ.get(_SCRATCH)
     if inherited is not None:
         yield inherited
@@ -63,7 +63,7 @@ def _scratch() -> Iterator[str]:
 
 
 class _Run:
-    """The stages of one run."""
+    """A run: its main stage and, if there is one, the offline stage before it."""
 
     def __init__(self, cli: FitCLI, root: str | None = None) -> None:
         self._settings: RunSettings = cli.setting("run")
@@ -71,7 +71,7 @@ class _Run:
             self._settings = replace(self._settings, root=root)
         self._ckpt_path: str | None = cli.setting("ckpt_path")
         self._offline_ckpt_path: str | None = cli.setting("offline.ckpt_path")
-        self._main = self._stage(cli, cli.model, _arguments(cli, "trainer"))
+        self._main = self._stage(cli, cli.model, _trainer_args(cli, "trainer"))
         self._offline = self._offline_stage(cli)
         given = self._offline is not None or self._offline_ckpt_path is not None
         check_stages(self._main, self._offline, given=given, resumes=self._ckpt_path is not None)
@@ -79,30 +79,30 @@ class _Run:
     def fit(self) -> int:
         resumed, checkpoint = self._resume()
         self._refuse_to_overwrite(resumed, checkpoint)
-        # Before anything is written, and before other processes start.
+        # The data come first, before anything is written and before other processes start.
         with sigterm_as_exit():
             self._main.data.prepare_data()
         self._main.data.setup()
         if checkpoint is not None:
             check_same_data(checkpoint, self._main.data.describe())
-        if resumed is self._main and checkpoint is not None and self._finished(checkpoint):
+        if resumed is self._main and checkpoint is not None and self._is_finished(checkpoint):
             return 0
         given = self._given_offline_checkpoint()
         if checkpoint is None:
-            self._make_room()
+            self._delete_earlier_run()
         if self._main.module.takes and resumed is not self._main:
-            before = given or self._offline_before(checkpoint)
+            before = given or self._finish_offline_stage(checkpoint)
             if isinstance(before, StageEnd):
-                return self._stopped(before)
+                return self._report_stop(before)
             self._hand_over(before)
             checkpoint = None
         end = self._main.run(checkpoint)
         if end.received is not None:
-            return self._stopped(end)
-        return self._ended(end)
+            return self._report_stop(end)
+        return self._report_end(end)
 
-    def _offline_before(self, resume: Checkpoint | None) -> Checkpoint | StageEnd:
-        """Run what is left of the offline stage; what it ended with, or how it was stopped."""
+    def _finish_offline_stage(self, resume: Checkpoint | None) -> Checkpoint | StageEnd:
+        """Finish the offline stage; return its checkpoint, or its end if a signal stopped it."""
         assert self._offline is not None
         if resume is not None and resume.header.gradient_steps >= self._offline.max_steps:
             return resume
@@ -129,7 +129,7 @@ class _Run:
         )
 
     def _given_offline_checkpoint(self) -> Checkpoint | None:
-        """``--offline.ckpt_path``, checked before anything is written."""
+        """Read and check the checkpoint of ``--offline.ckpt_path``, if it is given."""
         if self._offline_ckpt_path is None:
             return None
         checkpoint = read_checkpoint(self._offline_ckpt_path)
@@ -163,7 +163,7 @@ class _Run:
         return stage, checkpoint
 
     def _refuse_to_overwrite(self, resumed: Stage | None, checkpoint: Checkpoint | None) -> None:
-        """Refuse to write over a stage that is there and is not the one that goes on."""
+        """Refuse to overwrite the checkpoints of any stage other than the resumed one."""
         directory = self._settings.directory
         if self._settings.overwrite:
             for flag, given in (
@@ -191,13 +191,13 @@ class _Run:
                 )
 
     @rank_zero_only
-    def _make_room(self) -> None:
-        """Delete what ``--run.overwrite`` allows to be deleted."""
+    def _delete_earlier_run(self) -> None:
+        """If ``--run.overwrite`` is given, delete the stages of the earlier run in this folder."""
         if self._settings.overwrite:
             for name in ("offline", "online"):
                 shutil.rmtree(self._settings.directory / name, ignore_errors=True)
 
-    def _finished(self, checkpoint: Checkpoint) -> bool:
+    def _is_finished(self, checkpoint: Checkpoint) -> bool:
         done = checkpoint.header.gradient_steps
         if done < self._main.max_steps:
             return False
@@ -209,7 +209,7 @@ class _Run:
         )
         return True
 
-    def _ended(self, end: StageEnd) -> int:
+    def _report_end(self, end: StageEnd) -> int:
         last = self._main.last
         if not last.exists():
             raise UserError(
@@ -228,7 +228,7 @@ class _Run:
             _log.info("Finished. Evaluate with: pex-lightning test --ckpt_path %s", last)
         return 0
 
-    def _stopped(self, end: StageEnd) -> int:
+    def _report_stop(self, end: StageEnd) -> int:
         assert end.received is not None
         _log.info(
             "Stopped and saved. Go on with the same command and --ckpt_path last "
@@ -249,7 +249,7 @@ class _Run:
             )
         every = cli.setting("offline.evaluate_every") or self._main.evaluation.every
         return replace(
-            self._stage(cli, module, {**_arguments(cli, "offline.trainer"), "max_steps": steps}),
+            self._stage(cli, module, {**_trainer_args(cli, "offline.trainer"), "max_steps": steps}),
             name="offline",
             directory=self._settings.directory / "offline",
             data=self._main.data.offline_stage(),
@@ -278,7 +278,7 @@ class _Run:
         )
 
 
-def _arguments(cli: FitCLI, key: str) -> dict[str, Any]:
-    """A stage's Trainer arguments."""
+def _trainer_args(cli: FitCLI, key: str) -> dict[str, Any]:
+    """The Trainer's arguments of a stage."""
     arguments: dict[str, Any] = cli.setting(key).as_dict()
     return arguments

@@ -1,4 +1,4 @@
-"""The command line of ``fit``: LightningCLI with a second stage under ``offline.*``."""
+"""The command line of ``fit``: LightningCLI with settings of an offline stage, ``offline.*``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parse_fit(args: list[str]) -> FitCLI:
     """Parse ``fit``'s arguments.
 
     Raises:
-        UserError: They are wrong; a misspelt key is answered with the nearest valid one.
+        UserError: An argument is wrong; for a misspelt key the message suggests a valid one.
     """
     args = expand_bases(args)
     try:
@@ -58,7 +58,7 @@ class FitCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The arguments that LightningCLI does not have."""
+        """Add the arguments that LightningCLI does not have."""
         parser.add_argument(
             "--base",
             type=list[str] | None,
@@ -99,24 +99,24 @@ class FitCLI(LightningCLI):
         parser.add_class_arguments(RunSettings, "run")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, and settle what has to be settled before anything is built."""
+        """Parse the arguments, then adjust them before anything is built."""
         self.config = parser.parse_args(args)  # type: ignore[arg-type]
-        # The files are merged; a saved configuration stands alone.
+        # The bases are merged by now, so a saved configuration must not name them again.
         self.config["base"] = None
         self._move_gradient_clipping("trainer", "model")
         self._move_gradient_clipping("offline.trainer", "offline.model")
 
     def instantiate_classes(self) -> None:
-        """Build the models and the data; trainers are built stage by stage."""
+        """Build the modules and the data; each stage builds its trainer itself."""
         self.config_init = self.parser.instantiate_classes(self.config)
         self.model = self.config_init["model"]
         self.datamodule = self.config_init["data"]
 
     def _move_gradient_clipping(self, trainer: str, model: str) -> None:
-        """Hand ``gradient_clip_*`` to the model.
+        """Move ``gradient_clip_*`` from the trainer's settings to the module's.
 
-        Lightning's Trainer clips under automatic optimisation only, which would make one
-        ``training_step`` one update.
+        Lightning's Trainer clips under automatic optimisation only, in which a ``training_step``
+        cannot take several gradient steps.
         """
         for name in ("gradient_clip_val", "gradient_clip_algorithm"):
             value = self.config.get(f"{trainer}.{name}")
@@ -125,12 +125,12 @@ class FitCLI(LightningCLI):
                 self.config[f"{trainer}.{name}"] = None
 
     def resolved(self) -> str:
-        """The configuration as YAML, every default and interpolation filled in."""
+        """The configuration as YAML, with all defaults and interpolations filled in."""
         text: str = self.parser.dump(self.config, skip_none=False)
         return text
 
     def seed(self) -> int:
-        """``--seed_everything``; a random one where that is switched off."""
+        """The value of ``--seed_everything``; a random seed if it is false."""
         value = self.config["seed_everything"]
         return torch.initial_seed() % 2**32 if value is False else int(value)
 

@@ -1,4 +1,4 @@
-"""Whether the stages of a run fit together."""
+"""Checks that the stages of a run fit together."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pex_lightning.handover.checks import CRITIC_PARTS, CRITIC_SETTINGS
 
 
 def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bool) -> None:
-    """Refuse, before the first stage, what would end the second.
+    """Check before the first stage that no stage will fail because of its settings.
 
     Args:
-        main: The online stage, or the only one.
-        offline: The stage before it, if one is to be trained.
-        given: Whether there is anything to hand over, trained here or not.
-        resumes: Whether a run is taken up again.
+        main: The online stage, or the only stage.
+        offline: The offline stage before it, if this run trains one.
+        given: Whether the run trains an offline stage or names an offline checkpoint.
+        resumes: Whether the run resumes from a checkpoint.
 
     Raises:
         UserError: The stages do not fit together, or a Trainer's arguments are wrong.

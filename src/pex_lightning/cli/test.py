@@ -1,4 +1,4 @@
-"""``pex-lightning test``: evaluate a policy from its checkpoint alone."""
+"""``pex-lightning test``: evaluates the policy in a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pex_lightning.seeding import derive_seed
 
 
 def test(argv: list[str]) -> int:
-    """Evaluate and print one JSON object on the last line of standard output.
+    """Evaluate and print the results as a JSON object in the last line of standard output.
 
     Raises:
         UserError: The arguments, the checkpoint or its environment are wrong.
@@ -33,7 +33,7 @@ def test(argv: list[str]) -> int:
     env = _environment(settings, checkpoint)
     seed = settings.evaluation.seed
     if seed is None:
-        # Not the seeds of the evaluations during training, by which best.ckpt was chosen.
+        # Other seeds than in training, whose evaluations chose best.ckpt.
         seed = derive_seed("test", settings.seed_everything) % 2**31
     with Evaluator(
         env.id,
@@ -48,7 +48,7 @@ def test(argv: list[str]) -> int:
 
 
 def _method(name: str) -> type[Algorithm]:
-    """The class that the user names."""
+    """The class that the user names with ``--model``."""
     if name in ALGORITHMS:
         return ALGORITHMS[name]
     try:
@@ -64,7 +64,7 @@ def _method(name: str) -> type[Algorithm]:
 
 
 def _environment(settings: Any, checkpoint: Checkpoint) -> EnvSpec:
-    """The environment that the user names, else the checkpoint's own."""
+    """The environment of ``--data.env``; by default the one that the checkpoint names."""
     trained_in = checkpoint.header.data.env
     if settings.data.env is None:
         if ":" in trained_in.id:

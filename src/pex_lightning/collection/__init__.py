@@ -1,1 +1,1 @@
-"""Frames of a policy in an environment, from this process or from others."""
+"""Collection of frames from an environment, in this process or in others."""

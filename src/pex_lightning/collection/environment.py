@@ -1,4 +1,4 @@
-"""A gymnasium environment as TorchRL's collector steps it, at a fraction of the usual cost."""
+"""A gymnasium environment for TorchRL's collector, faster than TorchRL's own wrapper."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _NO_END = {"done": _NO, "terminated": _NO, "truncated": _NO}
 
 
 MEMORY, NEXT_MEMORY = "memory", "next_memory"
-"""What an acting policy remembers at a state, and what it says to remember at the next one."""
+"""Keys of a frame: the policy's memory at its state, and the memory for the next state."""
 
 
 class CollectorEnv(EnvBase):  # type: ignore[misc]
-    """An environment of :func:`make_env` for a collector: frames in TorchRL's TED layout.
+    """Makes an environment of :func:`make_env` give frames in TorchRL's TED layout.
 
-    ``GymWrapper`` gives the same frames. Most of its time goes into specs, key lists and nested
-    copies that serve every kind of environment; ours have one observation and one action, so a
-    frame's TensorDicts are written down directly. What a frame holds is not overwritten later;
-    the flags are shared between frames, so write into copies only.
+    TorchRL's ``GymWrapper`` gives the same frames, but spends most of its time on specs, key lists
+    and nested copies for environments of any kind. Ours have one observation and one action, so
+    the TensorDicts are built directly. Tensors of a frame are not overwritten later; the flags are
+    shared between frames, so write into copies only.
 
     Args:
-        env: Flat float32 observations, bounded float32 actions; closed with this one.
-        memory_size: Floats that the policy remembers within an episode; a state then has a
-            ``memory``, zeros after a reset and otherwise the ``next_memory`` of the frame before.
+        env: Has flat float32 observations and bounded float32 actions; ``close`` closes it too.
+        memory_size: Floats that the policy remembers within an episode. If above 0, a state has a
+            ``memory``: zeros after a reset, otherwise the ``next_memory`` of the last frame.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], memory_size: int = 0) -> None:
@@ -49,7 +49,7 @@ class CollectorEnv(EnvBase):  # type: ignore[misc]
     def step_and_maybe_reset(
         self, tensordict: TensorDictBase
     ) -> tuple[TensorDictBase, TensorDictBase]:
-        """The frame with what came ``next``, and the state in which the next frame begins."""
+        """Add ``next`` to the frame; return it and the state in which the next frame begins."""
         following = self._step(tensordict)
         tensordict.set("next", following)
         if following.get("done") is _YES:
@@ -81,7 +81,7 @@ class CollectorEnv(EnvBase):  # type: ignore[misc]
         return _state(torch.from_numpy(observation), memory)
 
     def _set_seed(self, seed: int | None) -> None:
-        # Once: the generator goes on from episode to episode.
+        # Later resets pass no seed, so that the generator goes on from episode to episode.
         self._env.reset(seed=seed)
 
 

@@ -1,4 +1,4 @@
-"""A policy in an environment: frames from TorchRL's collector, with who acted in each."""
+"""Collection in this process with TorchRL's collector, and the interface of all collections."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from pex_lightning.policies.acting import ActingPolicy
 
 
 class EnvFrames(NamedTuple):
-    """Consecutive frames ``[F]`` of one environment, in TED layout, rewards as they were."""
+    """Consecutive frames ``[F]`` of one environment, in TED layout with raw rewards."""
 
     environment: int
     frames: TensorDictBase
 
 
 class Collection(Protocol):
-    """Where frames come from; whether other processes are behind it does not show."""
+    """Collects frames, in this process or in others."""
 
     def request(self, count: int) -> int:
-        """Begin to collect for the next call of ``collect``, with the weights of this moment.
+        """Begin to collect frames for the next ``collect``, with the present weights.
 
         Returns:
-            The number of frames that are now under way, for which that call has to ask; 0 if
-            nothing is collected ahead.
+            The number of frames that are being collected, which the next ``collect`` has to ask
+            for; 0 if nothing is collected ahead.
         """
 
     def collect(self, count: int) -> list[EnvFrames]:
-        """``count`` frames in all, in an order that depends on nothing but the calls so far."""
+        """Return ``count`` frames in all, in an order that depends only on the calls so far."""
 
     def close(self) -> None:
         """Close the environments; a second call does nothing."""
 
 
 class PolicyModule(TensorDictModuleBase):  # type: ignore[misc]
-    """Lets TorchRL's collector run an acting policy: writes the action and who proposed it."""
+    """Lets TorchRL's collector run an acting policy; also writes which member chose the action."""
 
     in_keys = ["observation"]  # noqa: RUF012
     out_keys = ["action", "policy_index", "choice_probs"]  # noqa: RUF012
@@ -71,9 +71,9 @@ class PolicyModule(TensorDictModuleBase):  # type: ignore[misc]
 
 
 class LocalCollection:
-    """One environment, stepped in this process while the learner waits.
+    """Steps one environment in this process while training waits.
 
-    The policy's parameters are read in place, so that an update is in effect at the next frame.
+    The policy's parameters are not copied, so that an update takes effect at the next frame.
     The environment starts with a fresh episode.
 
     Args:
@@ -98,7 +98,7 @@ class LocalCollection:
                 track_traj_ids=False,
                 trust_policy=True,
                 auto_register_policy_transforms=False,
-                # Each batch is stacked into new tensors, which then need no second copy.
+                # The collector stacks each batch into new tensors, so callers need not copy it.
                 use_buffers=False,
                 return_same_td=True,
                 no_cuda_sync=True,
@@ -106,12 +106,12 @@ class LocalCollection:
         self._batches: Iterator[TensorDictBase] = iter(self._collector)
 
     def request(self, count: int) -> int:
-        """Nothing is collected ahead."""
+        """Do nothing, as nothing is collected ahead."""
         return 0
 
     def collect(self, count: int) -> list[EnvFrames]:
         """Step the environment ``count`` times."""
-        # Read anew for every batch, so that one holds as many frames as are due.
+        # The collector reads ``frames_per_batch`` anew for every batch.
         self._collector.frames_per_batch = count
         return [EnvFrames(0, next(self._batches))]
 

@@ -1,4 +1,4 @@
-"""Collection in other processes, which step their environments while the learner updates."""
+"""Collection in other processes, which step environments while this process trains."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from pex_lightning.seeding import derive_seed
 
 
 class CollectorPool:
-    """``size`` processes with an environment each, which work on one request at a time.
+    """Collects in ``size`` processes with one environment each, one request at a time.
 
-    ``request`` publishes the weights of that moment and returns at once; ``collect`` waits for
-    the frames. The weights are written only while no process acts, so that every frame of a
-    request was chosen by the same, whole weights. Frame k of everything collected is process
-    k mod ``size``'s, and a request's frames come process by process: which frames there are and
-    their order follow from the seeds, ``size`` and the requests alone.
+    ``request`` publishes the present weights and returns at once; ``collect`` waits for the frames.
+    Weights are published only while no process acts, so all frames of a request come from the same
+    weights. Frame k, counted over all requests, is collected by process k mod ``size``; the frames
+    of a request are ordered by process. So frames and their order depend only on the seeds,
+    ``size`` and the requests.
 
-    Processes ignore Ctrl-C and SIGTERM, which are this process's to handle, and end when this
-    process does, even if it is killed. They are started, not forked, so a script that trains has
-    to have its ``if __name__ == "__main__":``.
+    The processes ignore Ctrl-C and SIGTERM, which this process handles, and end when it does, even
+    if it is killed. They are spawned, so a script needs ``if __name__ == "__main__":``.
 
     Args:
         policy: Chooses the actions; its weights change between requests.
         factory: Makes the environment.
         size: Number of processes.
-        seed: From which each environment's and each actor's seed is derived.
-        collected: Frames collected so far, in runs before this one.
+        seed: The seeds of all environments and policies are derived from it.
+        collected: Frames collected before, by the run that is resumed.
 
     Raises:
         UserError: The environment cannot be sent to another process.
@@ -65,7 +64,7 @@ class CollectorPool:
             raise
 
     def request(self, count: int) -> int:
-        """Publish the weights and have ``count`` frames collected with them."""
+        """Publish the weights and begin to collect ``count`` frames with them."""
         assert self._under_way == 0, "frames that were requested have to be taken first"
         assert count >= 0, count
         if count == 0:
@@ -78,11 +77,11 @@ class CollectorPool:
         return count
 
     def collect(self, count: int) -> list[EnvFrames]:
-        """The frames that were requested; if none were, request them now and wait.
+        """Wait for the frames that were requested; if none were, request them first.
 
         Raises:
-            UserError: An environment cannot be made or raised, or a process ended. The pool is
-                then closed.
+            UserError: An environment could not be made or failed, or a process ended. The pool
+                is then closed.
         """
         if self._under_way == 0:
             self.request(count)
@@ -95,7 +94,7 @@ class CollectorPool:
                 if shares[number]
             ]
         except BaseException:
-            # Frames may be missing or left over (Ctrl-C), so nothing can be asked any more.
+            # After Ctrl-C, for example, unread frames may be left over: the processes are unusable.
             self._workers.abort()
             raise
         self._collected += count
@@ -107,7 +106,7 @@ class CollectorPool:
         self._workers.stop()
 
     def _shares(self, count: int) -> list[int]:
-        """How many of the next ``count`` frames each process collects."""
+        """The number of the next ``count`` frames that each process collects."""
         size = len(self._workers)
         before = [(self._collected - number - 1) // size for number in range(size)]
         after = [(self._collected + count - number - 1) // size for number in range(size)]

@@ -1,4 +1,4 @@
-"""A copy of an acting policy that other processes act with, its weights in shared memory."""
+"""A copy of an acting policy in shared memory, with which other processes act."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pex_lightning.policies.acting import ActingPolicy
 
 
 class SharedPolicy:
-    """A policy's copy on the CPU, brought up to date by :meth:`publish`.
+    """Keeps a copy of a policy on the CPU, which :meth:`publish` updates.
 
-    The copy's parameters and buffers are views of one vector a dtype in shared memory, which a
-    process that is sent ``replica`` maps, so that publishing is one copy, from a GPU too, and
-    nothing is pickled.
+    The copy's parameters and buffers are views of one vector per dtype in shared memory. Processes
+    that are sent ``replica`` map the same memory, so publishing copies once per dtype, also from a
+    GPU, and pickles nothing.
 
-    Publish only while nobody acts with the copy: a reader could see half of each.
+    Publish only while no process acts with the copy, which could otherwise mix old and new weights.
 
     Args:
         policy: The policy that learns.
 
     Attributes:
-        replica: The copy, to be sent to a process when it is started.
+        replica: The copy, to be sent to each process at its start.
     """
 
     def __init__(self, policy: ActingPolicy) -> None:
@@ -43,7 +43,7 @@ class SharedPolicy:
 
     @torch.no_grad()
     def publish(self) -> None:
-        """Copy the policy's weights of this moment."""
+        """Copy the policy's present weights into shared memory."""
         for vector, sources in self._vectors:
             flat = [source.reshape(-1) for source in sources]
             if all(source.device.type == "cpu" for source in sources):
@@ -53,6 +53,6 @@ class SharedPolicy:
 
 
 def _tensors(policy: ActingPolicy) -> Iterator[Tensor]:
-    """Parameters and buffers, in an order that a copy of the policy shares."""
+    """Parameters and buffers, in the same order for a policy and its copy."""
     yield from policy.parameters()
     yield from policy.buffers()

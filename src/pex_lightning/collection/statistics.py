@@ -1,4 +1,4 @@
-"""What happens in the training environment: episode returns, and who acts."""
+"""Statistics of collected frames: episode returns, and which member of the policy acted."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ _RECENT_FRAMES = 1_000
 
 
 class OnlineStatistics:
-    """Sums over collected frames since they were last taken."""
+    """Sums over the frames that were collected since the last :meth:`take`."""
 
     def __init__(self) -> None:
         self.episodes = 0
         self._members: tuple[str, ...] = ()
-        self._under_way: dict[int, float] = {}
+        self._unfinished_returns: dict[int, float] = {}
         self._recent: list[float] = []
         self._clear()
 
     def begin(self, members: tuple[str, ...]) -> None:
-        """Fresh environments begin new episodes, in which these members act.
+        """Start anew: all environments begin an episode, in which these members act.
 
         Args:
-            members: Names, in the order of ``policy_index``.
+            members: Names of the policy's members, in the order of ``policy_index``.
         """
         if members != self._members:
             self._members = members
             self._recent = [1.0 / len(members)] * len(members)
             self._clear()
-        self._under_way.clear()
+        self._unfinished_returns.clear()
 
     def add(self, batch: TensorDictBase, environment: int = 0) -> None:
-        """Count consecutive frames ``[F]`` of one environment, rewards still raw."""
+        """Count consecutive frames ``[F]`` of one environment, with raw rewards."""
         probs = batch.get("choice_probs")
         self._entropy -= (probs * probs.clamp_min(1e-12).log()).sum()
         frames = batch.shape[0]
@@ -48,22 +48,22 @@ class OnlineStatistics:
             self._recent[member] = share + decay * (self._recent[member] - share)
         rewards = batch.get(("next", "reward")).flatten().tolist()
         dones = batch.get(("next", "done")).flatten().tolist()
-        so_far = self._under_way.get(environment, 0.0)
+        so_far = self._unfinished_returns.get(environment, 0.0)
         for reward, done in zip(rewards, dones, strict=True):
             so_far += reward
             if done:
                 self._returns.append(so_far)
                 self.episodes += 1
                 so_far = 0.0
-        self._under_way[environment] = so_far
+        self._unfinished_returns[environment] = so_far
 
     def take(self) -> dict[str, float]:
         """Means since the last call, by name; empty if nothing was collected.
 
-        ``NAME_policy_share``: share of frames in which member ``NAME`` acted, where there are
-        several. ``choice_entropy``: mean entropy of the choice, in nats. ``episodes``: episodes
-        ended since the run began. ``episode_return``: mean raw return of those that ended since
-        the last call.
+        ``NAME_policy_share``: share of frames in which member ``NAME`` acted, if there are
+        several. ``choice_entropy``: mean entropy of the choice between members, in nats.
+        ``episodes``: episodes ended since the run began. ``episode_return``: mean raw return of
+        the episodes that ended since the last call.
         """
         if self._frames == 0:
             return {}
@@ -83,11 +83,11 @@ class OnlineStatistics:
         return dict(zip(self._members, self._recent, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of episodes; sums since the last report are not kept."""
+        """The number of episodes; sums since the last :meth:`take` are not saved."""
         return {"episodes": self.episodes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Undo :meth:`state_dict`."""
+        """Restore what :meth:`state_dict` returned."""
         self.episodes = int(state["episodes"])
 
     def _clear(self) -> None:

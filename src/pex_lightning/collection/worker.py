@@ -1,4 +1,4 @@
-"""A process that collects: the environment, the policy's copy, and the answer to requests."""
+"""The side of :class:`CollectorPool` that runs in each collecting process."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NEXT_KEYS = ("observation", "reward", "done", "terminated", "truncated")
 
 @dataclass(frozen=True)
 class CollectorJob:
-    """What a process is started with.
+    """The settings with which one collecting process starts.
 
     Attributes:
         policy: Chooses the actions; its weights are in shared memory.
         factory: Makes the environment.
-        number: Which of the collectors this is, for errors.
+        number: The collector's number, for error messages.
         env_seed: Seed of the environment.
-        actor_seed: Seed of torch's generator, from which the actor draws.
+        actor_seed: Seed of torch's generator, from which the policy draws.
     """
 
     policy: ActingPolicy
@@ -39,18 +39,18 @@ class CollectorJob:
 
 
 Columns = list[np.ndarray]
-"""Frames ``[F]``: ``FRAME_KEYS``, then ``NEXT_KEYS``."""
+"""Columns of frames ``[F]``: those of ``FRAME_KEYS``, then those of ``NEXT_KEYS``."""
 
 
 class CollectorProcess:
-    """In a process of its own: answers a number of frames with those frames, ``Columns``.
+    """Collects frames in a process of its own, each time it is called with their number.
 
     Args:
-        job: What to collect.
+        job: The settings.
     """
 
     def __init__(self, job: CollectorJob) -> None:
-        # The other processors are the learner's.
+        # Leave the other processors to training.
         torch.set_num_threads(1)
         torch.manual_seed(job.actor_seed)
         self._job = job
@@ -61,7 +61,7 @@ class CollectorProcess:
             )
 
     def __call__(self, count: int) -> Columns:
-        """Collect so many frames."""
+        """Collect ``count`` frames."""
         with _named(self._job):
             return _columns(self._collection.collect(count)[0].frames)
 
@@ -71,7 +71,7 @@ class CollectorProcess:
 
 
 def frames_of(columns: Columns) -> TensorDictBase:
-    """The frames ``[F]`` that a process sent."""
+    """Frames ``[F]`` from the columns that a process sent."""
     tensors = [torch.from_numpy(column) for column in columns]
     first, following = tensors[: len(FRAME_KEYS)], tensors[len(FRAME_KEYS) :]
     return TensorDict(
@@ -93,7 +93,7 @@ def _columns(frames: TensorDictBase) -> Columns:
 
 @contextlib.contextmanager
 def _named(job: CollectorJob) -> Iterator[None]:
-    """Say which collector it was that failed."""
+    """Turn errors into a UserError that names the collector."""
     try:
         yield
     except UserError:

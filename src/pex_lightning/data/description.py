@@ -1,4 +1,4 @@
-"""What a run's data are: the facts that a checkpoint carries and a hand-over compares."""
+"""The description of a run's data, which checkpoints store and a hand-over compares."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class DataDescription:
         env: The environment's identity, sizes and action bounds.
         dataset: The dataset's name.
         fingerprint: The dataset's fingerprint.
-        reward: The transform applied to offline and online rewards alike.
-        origin: What kind of dataset it is.
+        reward: The transform applied to both offline and online rewards.
+        origin: The kind of source of the dataset.
     """
 
     env: EnvSpec
@@ -31,14 +31,14 @@ class DataDescription:
     origin: Origin = "file"
 
     def d4rl_score(self, env: EnvSpec | None = None) -> bool | None:
-        """Whether a normalised score is D4RL's: its published data, its environment.
+        """Whether a normalised score is a D4RL score: for its published data and environment.
 
         Args:
-            env: Where the policy was evaluated; by default where it was trained.
+            env: The environment of the evaluation; by default that of the training.
 
         Returns:
-            None where it is not known: files and arrays of the user's, and tasks whose file has
-            no published checksum to be known by.
+            None if this is unknown: for files and arrays of the user, and for tasks whose file has
+            no published checksum.
         """
         if self.origin in ("file", "arrays"):
             return None
@@ -50,7 +50,7 @@ class DataDescription:
         return None if task.sha256 is None else True
 
     def to_dict(self) -> dict[str, Any]:
-        """Primitives only, so that a checkpoint can be loaded without running any code."""
+        """Convert to primitive types, so that loading a checkpoint executes no code."""
         return {
             "env": {
                 "id": self.env.id,
@@ -69,7 +69,7 @@ class DataDescription:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> DataDescription:
-        """Undo :meth:`to_dict`.
+        """Convert back from :meth:`to_dict`.
 
         Raises:
             KeyError, TypeError, ValueError: A field is missing or has the wrong type.

@@ -1,4 +1,4 @@
-"""The iterable that hands chunks to Lightning."""
+"""The data loader that yields chunks of batches to Lightning."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from pex_lightning.data.schedule import chunk_updates
 
 
 class ChunkLoader:
-    """Hands out chunks until the trainer's ``max_steps``.
+    """Yields chunks until the trainer's ``max_steps``.
 
-    Chunks start at multiples of ``chunk_size``, counted in gradient steps, and never cross a
-    multiple of ``boundary`` or the end. What a chunk holds depends only on the step at which it
-    starts, so that a resumed run sees what an uninterrupted one would have seen.
+    No chunk crosses a multiple of ``chunk_size`` or ``boundary`` in gradient steps, or the end. The
+    size of a chunk depends only on the step at which it starts, so a resumed run has the same
+    chunks as an uninterrupted one.
 
-    It has a length and a state because Lightning otherwise fetches one chunk ahead, which a
-    resumed run would skip.
+    Without a length and a state, Lightning would fetch one chunk ahead, which a resumed run skips.
 
     Args:
         make_chunk: Called with the gradient step and the number of updates ``K``; returns a chunk
             ``[K, B]``, or None to end training.
-        trainer: Counts the gradient steps.
+        trainer: Provides the number of gradient steps so far.
         chunk_size: Largest number of updates in a chunk.
-        boundary: Number of gradient steps that every chunk has to respect, or None.
+        boundary: Chunks also end at multiples of this number of gradient steps, unless None.
     """
 
     def __init__(
@@ -53,11 +52,11 @@ class ChunkLoader:
             yield chunk
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the next chunk starts."""
+        """The gradient step at which the next chunk starts."""
         return {"gradient_steps": self._trainer.global_step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to do: the trainer's step says all; present so that Lightning does not skip."""
+        """Do nothing: the trainer has the step; without this method Lightning would skip a chunk."""
 
     def _next_updates(self) -> int:
         trainer = self._trainer

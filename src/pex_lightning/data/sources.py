@@ -1,4 +1,4 @@
-"""Where a run's data come from: a file, a recording made here, D4RL's host, or Minari."""
+"""Sources of datasets: the user's files, recordings of this package, D4RL and Minari."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ MINARI_PREFIX = "minari:"
 
 
 class DataSource(Protocol):
-    """Something that a dataset can be read from."""
+    """A source from which a dataset can be read."""
 
     def prepare(self) -> None:
-        """Fetch or make what is not on this machine yet; it may take long."""
+        """Download or record the data if they are not on this machine yet; may take long."""
 
     def environment(self) -> tuple[str, Mapping[str, Any]] | None:
-        """Id and arguments of the environment that the data are from; None if they do not say."""
+        """Id and arguments of the environment that the data come from; None if unknown."""
 
     def path(self) -> Path | None:
         """The HDF5 file in D4RL's layout, if there is one on this machine."""
 
     def notes(self) -> tuple[str, ...]:
-        """What a user has to know of these data, a sentence each."""
+        """What a user has to know about these data, one sentence each."""
 
     def read(self, spec: EnvSpec | None = None) -> Dataset:
-        """The transitions, checked; with `spec`, against the environment."""
+        """Read and check the transitions; with `spec`, also check them against the environment."""
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """A file of the user's in D4RL's layout.
+    """A user's file in D4RL's layout.
 
     Attributes:
         file: The file.
@@ -58,10 +58,10 @@ class FileSource:
     file: Path
 
     def prepare(self) -> None:
-        """It is there or it is not."""
+        """Do nothing: a user's file cannot be fetched."""
 
     def environment(self) -> tuple[str, Mapping[str, Any]] | None:
-        """One of our environments, if the file says that it was recorded there."""
+        """An environment of this package, if the file names it as the one it was recorded in."""
         return recorded_environment(self.file)
 
     def path(self) -> Path:
@@ -69,11 +69,11 @@ class FileSource:
         return self.file
 
     def notes(self) -> tuple[str, ...]:
-        """Nothing is known of it."""
+        """No notes: nothing is known about a user's file."""
         return ()
 
     def read(self, spec: EnvSpec | None = None) -> Dataset:
-        """By the rules of `read_d4rl`."""
+        """Read the file with `read_d4rl`."""
         return read_d4rl(self.file, spec=spec)
 
 
@@ -82,10 +82,10 @@ class MadeSource:
     """A dataset that this package records.
 
     Attributes:
-        recipe: Its name.
-        rows: Number of rows; None takes the recipe's.
+        recipe: Name of the recipe.
+        rows: Number of rows; None for the recipe's own number.
         seed: Seed of the recording.
-        cache_dir: Folder to keep it in; None takes the user's cache folder.
+        cache_dir: Folder to keep the dataset in; None for the user's cache folder.
     """
 
     recipe: str
@@ -94,27 +94,27 @@ class MadeSource:
     cache_dir: str | None = None
 
     def prepare(self) -> None:
-        """Record it, unless that was done before."""
+        """Record the dataset, unless it is in the cache."""
         cached_dataset(
             self.recipe, rows=self.rows, seed=self.seed, cache_dir=self._folder(), progress=True
         )
 
     def environment(self) -> tuple[str, Mapping[str, Any]]:
-        """The environment that it is recorded in."""
+        """The environment in which the dataset is recorded."""
         return RECIPES[self.recipe].env_id, {}
 
     def path(self) -> Path | None:
-        """The file, once it was recorded."""
+        """The recorded file; None before it is recorded."""
         path = cached_path(self.recipe, rows=self.rows, seed=self.seed, cache_dir=self._folder())
         return path if path.is_file() else None
 
     def notes(self) -> tuple[str, ...]:
-        """That they are not D4RL's."""
+        """A note that the data are not D4RL's."""
         return (MADE_NOTE,)
 
     def read(self, spec: EnvSpec | None = None) -> Dataset:
-        """By the rules of `read_d4rl`, after `prepare`."""
-        return read_d4rl(_there(self.path(), self._command()), spec=spec)
+        """Read the file with `read_d4rl`; call `prepare` before."""
+        return read_d4rl(_existing(self.path(), self._command()), spec=spec)
 
     def _command(self) -> str:
         rows = "" if self.rows is None else f" --rows {self.rows}"
@@ -131,8 +131,8 @@ class D4RLSource:
 
     Attributes:
         task: The task.
-        mirrors: Addresses to fetch it from, the first first; None takes the usual ones.
-        cache_dir: Folder to keep it in; None takes the user's.
+        mirrors: Addresses to download from, tried in this order; None for the usual ones.
+        cache_dir: Folder to keep the file in; None for the user's cache folder.
     """
 
     task: D4RLTask
@@ -140,14 +140,14 @@ class D4RLSource:
     cache_dir: str | None = None
 
     def prepare(self) -> None:
-        """Download it, or check its checksum if that was done before."""
+        """Download the file; if it is there already, verify its checksum."""
         fetch_task(self.task, mirrors=self.mirrors, cache_dir=self.cache_dir)
 
     def environment(self) -> tuple[str, Mapping[str, Any]]:
         """The environment that matches the data.
 
         Raises:
-            UserError: None runs today.
+            UserError: No such environment runs today.
         """
         if self.task.env is None:
             raise UserError(
@@ -157,17 +157,17 @@ class D4RLSource:
         return self.task.env, self.task.env_kwargs
 
     def path(self) -> Path | None:
-        """The file, once it was downloaded."""
+        """The downloaded file; None before the download."""
         return find_fetched(self.task, cache_dir=self.cache_dir)
 
     def notes(self) -> tuple[str, ...]:
-        """The task's."""
+        """The task's note, if it has one."""
         return (self.task.note,) if self.task.note else ()
 
     def read(self, spec: EnvSpec | None = None) -> Dataset:
-        """By the rules of `read_d4rl`, after `prepare`."""
+        """Read the file with `read_d4rl`; call `prepare` before."""
         return read_d4rl(
-            _there(self.path(), f"pex-lightning data fetch {self.task.id}"),
+            _existing(self.path(), f"pex-lightning data fetch {self.task.id}"),
             spec=spec,
             max_episode_steps=self.task.max_episode_steps,
             name=self.task.id,
@@ -180,28 +180,28 @@ class MinariSource:
     """A Minari dataset.
 
     Attributes:
-        dataset_id: Its id, without `minari:`.
+        dataset_id: Minari's id of the dataset, without `minari:`.
     """
 
     dataset_id: str
 
     def prepare(self) -> None:
-        """Download it, unless it is there."""
+        """Download the dataset, unless it is on this machine."""
         ensure_minari(self.dataset_id)
 
     def environment(self) -> tuple[str, Mapping[str, Any]]:
-        """The environment that it was recorded in."""
+        """The environment in which the dataset was recorded."""
         return minari_environment(self.dataset_id)
 
     def path(self) -> None:
-        """Minari keeps its data in a layout of its own."""
+        """None, as Minari stores data in another layout than D4RL."""
 
     def notes(self) -> tuple[str, ...]:
-        """Its pitfalls."""
+        """The pitfalls of this dataset."""
         return minari_notes(self.dataset_id)
 
     def read(self, spec: EnvSpec | None = None) -> Dataset:
-        """By the rules of `read_minari`."""
+        """Read the dataset with `read_minari`."""
         return read_minari(self.dataset_id, spec=spec)
 
 
@@ -215,7 +215,7 @@ def choose_source(
     mirrors: Sequence[str] | None = None,
     cache_dir: str | None = None,
 ) -> DataSource:
-    """The source that a data module's settings describe; `OfflineData` documents them.
+    """Choose the source that a data module's settings describe; `OfflineData` documents them.
 
     Raises:
         UserError: A setting is missing or unknown.
@@ -243,10 +243,10 @@ def choose_source(
 
 
 def resolve(reference: str) -> DataSource:
-    """The source that one word names: a file, `minari:ID`, a task of D4RL, or a recipe.
+    """Find the source named by one word: a file, `minari:ID`, a D4RL task or a recipe.
 
     Raises:
-        UserError: It is none of them; near names are given.
+        UserError: The word names none of these; the message suggests similar names.
     """
     if reference.startswith(MINARI_PREFIX):
         return MinariSource(reference.removeprefix(MINARI_PREFIX))
@@ -265,7 +265,7 @@ def resolve(reference: str) -> DataSource:
     )
 
 
-def _there(path: Path | None, command: str) -> Path:
+def _existing(path: Path | None, command: str) -> Path:
     if path is None:
         raise UserError(f"the dataset is not on this machine yet: run {command}")
     return path

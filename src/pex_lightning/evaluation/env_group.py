@@ -1,4 +1,4 @@
-"""Several environments of one process, stepped by order: step, reset or rest.
+"""Several environments in one process, each of which steps, is reset or rests in a round.
 
 Worker processes import this module, so it must not import torch.
 """
@@ -19,7 +19,7 @@ from pex_lightning.errors import UserError
 
 
 class Command(IntEnum):
-    """What an environment is told to do in one round."""
+    """What one environment does in one round."""
 
     REST = 0
     STEP = 1
@@ -28,12 +28,12 @@ class Command(IntEnum):
 
 @dataclass(frozen=True)
 class Orders:
-    """One round for n environments.
+    """The commands of one round for n environments.
 
     Attributes:
         commands: [n] int8 of `Command`.
-        seeds: [n] int64, for those that are reset.
-        actions: [n, act_dim] float32, for those that are stepped.
+        seeds: [n] int64, read for environments that are reset.
+        actions: [n, act_dim] float32, read for environments that are stepped.
     """
 
     commands: np.ndarray
@@ -42,7 +42,7 @@ class Orders:
 
     @classmethod
     def rest(cls, size: int) -> Orders:
-        """Nothing to do for `size` environments."""
+        """Orders for `size` environments to rest."""
         return cls(np.full(size, Command.REST, np.int8), np.zeros(size, np.int64), np.zeros(size))
 
     def take(self, rows: np.ndarray) -> Orders:
@@ -52,7 +52,7 @@ class Orders:
 
 @dataclass(frozen=True)
 class Frame:
-    """The latest outcome of n environments; rows of resting ones keep their last outcome.
+    """The latest outcome of n environments; the rows of resting ones do not change.
 
     Attributes:
         observation: [n, obs_dim] float32.
@@ -101,7 +101,7 @@ class EnvGroup:
 
     Args:
         factory: Makes one environment.
-        rows: [n] the environments' numbers in the pool, for errors.
+        rows: [n] the environments' numbers in the pool; also for error messages.
     """
 
     def __init__(self, factory: EnvFactory, rows: np.ndarray) -> None:
@@ -123,7 +123,7 @@ class EnvGroup:
         """Carry out one round.
 
         Raises:
-            UserError: An environment raised; names it, its episode's seed and step.
+            UserError: An environment failed; the message has its number, seed and step.
         """
         for i, command in enumerate(orders.commands):
             if command == Command.RESET:
@@ -137,7 +137,7 @@ class EnvGroup:
     def close(self) -> None:
         """Close the environments."""
         for env in self.envs:
-            # Nothing depends on it any more, and the other environments are to be closed too.
+            # An error here matters to nobody, and must not keep the others from being closed.
             with contextlib.suppress(Exception):
                 env.close()
         self.envs.clear()

@@ -1,8 +1,8 @@
-"""Many environments stepped at once, spread over this process and workers.
+"""Many environments in parallel, spread over this process and worker processes.
 
 Workers import this module, so it must not import torch: each would take seconds to start and
-hundreds of MiB. gymnasium's own vector environments step every environment on every call and have
-one process each; here an environment without an episode rests, and one process steps several.
+hundreds of MiB. gymnasium's vector environments start a process for each environment and step all
+of them in every call; here a process steps several, and environments without an episode rest.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from pex_lightning.processes import Worker, Workers
 
 
 class EnvPool:
-    """Environments 0 … num_envs − 1, in this process and in `num_workers` − 1 others.
+    """Steps environments 0 … num_envs − 1 in this process and in `num_workers` − 1 others.
 
-    This process steps a share of its own. If it only waited for a worker per core, it would find
-    the caches cold whenever it is its turn: a call of the policy then took twice as long.
+    This process steps environments too: if it only waited for a worker per core, its caches would
+    be cold afterwards, and a call of the policy took twice as long.
 
-    Workers ignore Ctrl-C and SIGTERM, which are this process's to handle, and end when this
-    process does, even if it is killed. `close` is called when the pool is no longer used and at
-    interpreter exit.
+    Workers ignore Ctrl-C and SIGTERM, which this process handles, and end when it does, even if it
+    is killed. `close` is called when the pool is garbage-collected and at interpreter exit.
 
     Args:
         factory: Makes one environment.
-        num_envs: Environments.
+        num_envs: Number of environments.
         num_workers: Processes to spread them over, this one included; at most `num_envs`.
 
     Attributes:
@@ -51,18 +50,18 @@ class EnvPool:
         self._frame = Frame.empty(num_envs, self.sizes.obs_dim)
 
     def advance(self, orders: Orders) -> Frame:
-        """Carry out one round in all environments; the result is overwritten by the next round.
+        """Carry out one round in all environments; the next round overwrites the result.
 
         Args:
-            orders: For all environments.
+            orders: Orders for all environments.
 
         Raises:
-            UserError: An environment raised, or its process ended. The pool is then closed.
+            UserError: An environment failed, or its process ended. The pool is then closed.
         """
         try:
             return self._advance(orders)
         except BaseException:
-            # Replies may be missing or left over (Ctrl-C), so nothing can be asked any more.
+            # After Ctrl-C, for example, unread replies may be left over: the workers are unusable.
             self._abort()
             raise
 
@@ -72,7 +71,7 @@ class EnvPool:
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """Whether the pool was closed."""
         return not self._finalizer.alive
 
     def _advance(self, orders: Orders) -> Frame:
@@ -90,7 +89,7 @@ class EnvPool:
 
     def _start(self, factory: EnvFactory, num_workers: int) -> EnvGroup:
         """Start the workers and, while they load, make this process's environments."""
-        # Neighbours in different processes: episodes that last longest spread out.
+        # Neighbours go to different processes, which spreads the longest episodes.
         here, *others = [np.arange(i, self.num_envs, num_workers) for i in range(num_workers)]
         try:
             for rows in others:
@@ -98,7 +97,7 @@ class EnvPool:
                 worker = self._workers.start(
                     EnvGroup, factory, rows, name=name, fewer="environments"
                 )
-                # Answered when its environments are made.
+                # The worker replies once its environments are made.
                 worker.send(Orders.rest(len(rows)))
                 self._shares.append((worker, rows))
             local = EnvGroup(factory, here)

@@ -1,4 +1,4 @@
-"""Evaluation: a fixed number of whole episodes under a policy."""
+"""Evaluation of a policy over a fixed number of whole episodes."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from pex_lightning.evaluation.scores import ScoreReference
 from pex_lightning.policies.acting import ActingPolicy
 
 PolicyFunction = Callable[[torch.Tensor], torch.Tensor]
-"""Observations [n, obs_dim] float32 to actions [n, act_dim]."""
+"""Maps observations [n, obs_dim] float32 to actions [n, act_dim]."""
 
-# A call of the policy costs much the same for 20 rows and for 50, so more environments are faster;
-# 100 gain another tenth, but each holds 1 MB (AntMaze) to 12 MB (PointMaze).
+# A policy call takes about as long for 50 rows as for 20, so more environments are faster. 100 are
+# faster by another tenth, but each takes 1 MB (AntMaze) to 12 MB (PointMaze).
 _DEFAULT_NUM_ENVS = 50
-# Each costs this process 60 us a round for messages, and 80 MB: more would step no faster.
+# Each worker costs 80 MB, and 60 us per round for messages: more would not be faster.
 _MOST_DEFAULT_WORKERS = 16
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Episodes in the order of their seeds.
+    """The outcome of every episode, in the order of their seeds.
 
     Attributes:
-        returns: [E] float64, undiscounted return without reward transform.
-        lengths: [E] int64, steps.
+        returns: [E] float64, undiscounted returns without reward transform.
+        lengths: [E] int64, numbers of steps.
         successes: [E] bool, whether the environment reported `info["success"]` at any step; None
-            if it never says.
+            if it never reports it.
     """
 
     returns: np.ndarray
@@ -62,7 +62,7 @@ class EvaluationResult:
 
     @property
     def success_rate(self) -> float | None:
-        """Share of successful episodes, 0 to 1; None if the environment does not say."""
+        """Share of successful episodes, 0 to 1; None if the environment reports no success."""
         return None if self.successes is None else float(self.successes.mean())
 
     def score(self, reference: ScoreReference) -> float:
@@ -74,24 +74,23 @@ class Evaluator:
     """Runs policies in environments of its own, which are kept between evaluations.
 
     Episode i starts from `reset(seed=seed + i)`, whatever `num_envs`. Every episode that is started
-    is finished and counted once, so short ones are not favoured. The random stream of torch is the
-    same after an evaluation as before it, and an evaluation draws from one seeded with `seed`.
-    Hence a policy that is evaluated twice has the same returns. With another `num_envs` a policy
-    that draws no random numbers has the same returns too, up to the rounding of its matrix
-    products, which may depend on the number of rows.
+    is finished and counted once, so short ones are not favoured. An evaluation draws from a random
+    stream seeded with `seed` and restores torch's own afterwards, so evaluating a policy twice
+    gives the same returns. They do not depend on `num_envs` if the policy draws no random numbers,
+    up to the rounding of matrix products, which may depend on the number of rows.
 
-    The environments start with the first `run`, several to a process and a process per core, this
-    one included. Use it in a `with` block or call `close`.
+    The first `run` starts the environments, in one process per core, this one included. Use the
+    evaluator in a `with` block or call `close`.
 
     Args:
         env_id: gymnasium id.
         env_kwargs: Arguments of the environment.
-        episodes: Episodes of an evaluation, E.
+        episodes: Number of episodes of an evaluation, E.
         num_envs: Environments that run at a time, and the most rows of the policy's input; by
             default 50, or E if that is less.
         seed: Seed of the first episode.
         num_workers: Processes to spread the environments over, this one included; by default one
-            per core, 16 at most. 1 steps them all in this process.
+            per core, 16 at most.
 
     Raises:
         UserError: A number is less than 1 (`seed`: less than 0).
@@ -127,18 +126,17 @@ class Evaluator:
     ) -> EvaluationResult:
         """Evaluate a policy, without gradients.
 
-        The policy is called once per round with a row for every environment that plays, in the
-        order of the environments: at most `num_envs` rows, fewer when an episode has just ended
-        and when few are left. What an acting policy remembers is kept for each environment, and
-        is zero when an episode begins.
+        The policy is called once per round with a row for every environment in an episode, in the
+        order of the environments: at most `num_envs` rows, fewer when episodes have just ended or
+        few are left. Each environment has a memory for the policy, zero when an episode begins.
 
         Args:
             policy: An acting policy, or a function of observations [n, obs_dim] float32 that gives
-                actions [n, act_dim]. Actions go to the environment as they are.
-            device: Where the observations are put; the CPU if not given.
+                actions [n, act_dim]. Actions are passed to the environment unchanged.
+            device: Device of the observations given to the policy; by default the CPU.
 
         Raises:
-            UserError: An environment failed, or the policy gave actions of another shape, NaN or
+            UserError: An environment failed, or the policy gave actions of a wrong shape, NaN or
                 infinity.
         """
         device = torch.device(device or "cpu")
@@ -148,7 +146,7 @@ class Evaluator:
             return _Evaluation(self._pool, self.episodes, self.seed, policy, device).run()
 
     def close(self) -> None:
-        """End the environments; a second call does nothing, and `run` would start them again."""
+        """End the environments; a second call does nothing, and `run` starts them again."""
         if self._pool is not None:
             self._pool.close()
             self._pool = None
@@ -165,14 +163,14 @@ class Evaluator:
         self.close()
 
     def _workers(self) -> int:
-        # Daemonic processes, such as DataLoader workers, may not start any.
+        # Daemonic processes, such as DataLoader workers, may not start processes.
         if multiprocessing.current_process().daemon or not self._factory.can_be_sent():
             return 1
         return min(self.num_envs, self._num_workers or min(_cores(), _MOST_DEFAULT_WORKERS))
 
 
 class _Evaluation:
-    """The book-keeping of one evaluation: which environment plays which episode."""
+    """One evaluation; assigns episodes to environments and records their outcomes."""
 
     def __init__(
         self,
@@ -202,7 +200,7 @@ class _Evaluation:
         while True:
             stepped = self.playing >= 0
             if observation is not None and stepped.any():
-                # Indexing copies: the next round overwrites the frame, a policy may keep its rows.
+                # Indexing copies the rows, so a policy may keep them when the next round begins.
                 actions[stepped] = self._act(observation[stepped], stepped, actions.shape[1])
             orders = self._orders(stepped, actions)
             if not orders.commands.any():
@@ -218,7 +216,7 @@ class _Evaluation:
         return EvaluationResult(self.returns, self.lengths, self.successes > 0 if told else None)
 
     def _orders(self, stepped: np.ndarray, actions: np.ndarray) -> Orders:
-        """Step the environments that play; give a new episode to those that do not."""
+        """Orders to step where an episode is under way and to begin one where none is."""
         commands = np.where(stepped, Command.STEP, Command.REST).astype(np.int8)
         free = np.flatnonzero(~stepped)[: self.episodes - self.started]
         commands[free] = Command.RESET
@@ -229,7 +227,7 @@ class _Evaluation:
         return Orders(commands, self.seed + self.playing, actions)
 
     def _act(self, observation: np.ndarray, rows: np.ndarray, action_dim: int) -> np.ndarray:
-        """Actions [n, act_dim] of the environments at `rows` [num_envs] bool."""
+        """Actions [n, act_dim] for the n environments that `rows` [num_envs] bool selects."""
         states = torch.from_numpy(observation).to(self.device)
         if isinstance(self.policy, ActingPolicy):
             playing = torch.from_numpy(rows)
@@ -262,10 +260,10 @@ def _check_actions(actions: np.ndarray, observation: np.ndarray, action_dim: int
 
 @contextlib.contextmanager
 def _own_random_stream(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from a stream seeded with `seed`, on the CPU and `device`, and put the old one back."""
+    """Use random streams seeded with `seed` on the CPU and `device`; then restore the old ones."""
     if device.type != "cuda":
         with torch.random.fork_rng(devices=[]):
-            # `torch.manual_seed` would reach the devices, whose streams are not put back here.
+            # `torch.manual_seed` would also seed GPUs, whose streams are not restored here.
             torch.default_generator.manual_seed(seed)
             yield
         return
@@ -278,10 +276,10 @@ def _own_random_stream(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep torch's other threads off the cores that the environments need.
+    """Limit torch to one thread, to leave the other cores to the environments.
 
-    A policy's product of a few rows is too small to share out, and threads that spin while they
-    wait for the next one made evaluation on two busy cores 15 times slower.
+    Matrix products of a few rows are too small to parallelise, and threads that spin while they
+    wait made evaluation on two busy cores 15 times slower.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -15,14 +15,14 @@ Return = TypeVar("Return", float, np.ndarray)
 
 @dataclass(frozen=True)
 class ScoreReference:
-    """Returns that a normalised score counts as 0 and as 100.
+    """The returns to which D4RL's normalised score assigns 0 and 100.
 
     Attributes:
         minimum: Return of D4RL's random policy.
         maximum: Return of D4RL's expert.
 
     Raises:
-        UserError: The maximum is not above the minimum, or one is not finite.
+        UserError: The maximum is not above the minimum, or a value is not finite.
     """
 
     minimum: float
@@ -37,7 +37,7 @@ class ScoreReference:
             )
 
     def score(self, raw_return: Return) -> Return:
-        """Normalised score 100 · (R − min) / (max − min) of D4RL (arXiv 2004.07219).
+        """Compute D4RL's normalised score 100 · (R − min) / (max − min) (arXiv 2004.07219).
 
         Args:
             raw_return: Undiscounted return R without reward transform; a number or [E].

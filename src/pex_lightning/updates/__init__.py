@@ -1,1 +1,1 @@
-"""How an update is executed: plain, or compiled."""
+"""Execution of gradient steps, by PyTorch operation by operation or as one compiled function."""

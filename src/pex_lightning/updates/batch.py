@@ -1,4 +1,4 @@
-"""What an update takes, a batch of transitions, and what it computes from it, the losses."""
+"""The input of an update, a batch of transitions, and its result, the losses."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import Tensor
 from pex_lightning.errors import UserError
 
 Diagnostics = Mapping[str, Tensor]
-"""Scalars to log, by name, detached and on the device."""
+"""Detached scalars on the training device, to be logged under these names."""
 
 
 class Batch(NamedTuple):
     """``B`` transitions: ``[B, obs_dim]``, ``[B, action_dim]``, and ``[B]`` for the rest.
 
-    ``terminated`` is bool and never set by a time limit.
+    ``terminated`` is bool; reaching a time limit does not set it.
     """
 
     observation: Tensor
@@ -34,8 +34,8 @@ class Losses(NamedTuple):
     """The losses of one batch.
 
     Attributes:
-        terms: One scalar for each parameter group, by the group's name. A term sends gradient to
-            its own group and nowhere else.
+        terms: One scalar for each parameter group, by the group's name. The gradient of a term is
+            zero for the parameters of every other group.
         diagnostics: Scalars to log.
     """
 
@@ -44,7 +44,7 @@ class Losses(NamedTuple):
 
     @property
     def total(self) -> Tensor:
-        """The sum of the terms: one backward gives each group the gradient of its own term."""
+        """The sum of the terms; its backward pass gives each group the gradient of its own term."""
         return functools.reduce(operator.add, self.terms.values())
 
     def check_terms(self, groups: AbstractSet[str]) -> None:

@@ -1,4 +1,4 @@
-"""The limit on the gradient of one update, for the plain and for the compiled one."""
+"""Gradient clipping for plain and for compiled updates."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ ClipAlgorithm = Literal["norm", "value"]
 
 @dataclass(frozen=True)
 class Clipping:
-    """Largest gradient over all networks together, as torch's ``clip_grad_*`` functions have it.
+    """Limits the gradient of all networks together, as torch's ``clip_grad_*`` functions do.
 
     Attributes:
-        limit: The largest norm or value; None is no limit.
-        algorithm: What is limited: the ``norm`` over all gradients or every single ``value``.
+        limit: The largest norm or absolute value; None for no limit.
+        algorithm: Limits the ``norm`` over all gradients, or every ``value`` separately.
     """
 
     limit: float | None = None
     algorithm: ClipAlgorithm = "norm"
 
     def clipped(self, gradients: list[Tensor]) -> list[Tensor]:
-        """The gradients within the limit; new tensors."""
+        """Return clipped gradients; the given tensors are not changed."""
         if self.limit is None:
             return gradients
         if self.algorithm == "value":
@@ -35,7 +35,7 @@ class Clipping:
         return [gradient * scale for gradient in gradients]
 
     def clip_(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Bring the gradients that the parameters hold within the limit."""
+        """Clip the gradients of the parameters; parameters without a gradient are ignored."""
         if self.limit is None:
             return
         held = [parameter for parameter in parameters if parameter.grad is not None]

@@ -1,9 +1,8 @@
 """The update as one compiled function: losses, their gradient, Adam and the Polyak step.
 
-It computes what the plain update in :mod:`pex_lightning.updates.plain` computes, from the same
-losses and on the same optimizer's state, so that checkpoints do not tell which of the two wrote
-them; numbers differ by rounding. What it leaves out are Lightning's hooks between backward and
-step and the parameters' ``.grad``, which it has no use for.
+It computes the same as :mod:`pex_lightning.updates.plain`, up to rounding, from the same losses and
+with the same optimizer state, so checkpoints of the two are interchangeable. It neither calls
+Lightning's hooks between backward and step nor sets the parameters' ``.grad``.
 """
 
 from __future__ import annotations
@@ -27,29 +26,26 @@ CompileChoice = bool | Literal["auto"]
 
 
 class CompiledUpdate:
-    """Runs updates as one compiled function, in a run of one CUDA device as a CUDA graph.
+    """Runs updates as one compiled function; on a single CUDA device, as a CUDA graph.
 
-    Parameters and Adam's moments are moved into one tensor a parameter group, of which what
-    module and optimizer hold become views: a hundred tensors less to hand over in every call.
-    Compiling begins at once; until :meth:`finish` training may go on with plain updates. What the
-    losses read beside the batch has to be a parameter or a buffer of the module, or never to
-    change: its attributes and the optimizer's, such as ``betas``, are taken as they are now. Random
-    numbers are drawn from torch's generator in the order of the plain update, on a CPU to the bit.
+    The parameters of each group and their Adam moments move into a few flat tensors; the tensors of
+    the module and of the optimizer become views of them, which saves passing about a hundred
+    tensors in every call. Compiling begins at once; until :meth:`finish`, plain updates may go on.
+    Besides the batch, the losses may read parameters and buffers of the module; all other
+    attributes, also the optimizer's such as ``betas``, are compiled in as constants. Random numbers
+    come from torch's generator in the same order as in the plain update; on a CPU they are equal.
 
     Args:
         rule: The module that learns.
-        optimizer: Its Adam; the state is created where it is absent and changed in place.
-        batch: What batches look like; all have this shape.
-        compiler: Compiles it.
+        optimizer: The module's Adam; missing state is created, and it is changed in place.
+        batch: An example; all batches must have its shapes, strides and dtypes.
+        compiler: Compiles the update.
         clipping: Limit of the gradient.
-        all_reduce: Sums a tensor over all processes, in place; None where there is one process.
+        all_reduce: Sums a tensor over all processes, in place; None if there is one process.
         world_size: Number of processes.
 
-    Attributes:
-        ready: Whether it can be called.
-
     Raises:
-        CompilationError: It cannot be compiled.
+        CompilationError: The update cannot be compiled.
     """
 
     def __init__(
@@ -84,19 +80,19 @@ class CompiledUpdate:
 
     @property
     def ready(self) -> bool:
-        """Whether it can be called."""
+        """Whether the update is compiled and can be called."""
         return self._run is not None
 
     @property
     def waits(self) -> bool:
-        """Whether it takes time to compile."""
+        """Whether :meth:`finish` has to wait for the compiler; False if all came from the cache."""
         return any(pending.waits for pending in self._pending)
 
     def finish(self) -> None:
-        """Wait until it is compiled.
+        """Wait until the update is compiled.
 
         Raises:
-            CompilationError: It could not be compiled.
+            CompilationError: The update could not be compiled.
         """
         functions = [pending.finish() for pending in self._pending]
         run = self._in_one_process(*functions) if len(functions) == 1 else self._reduced(*functions)
@@ -104,10 +100,10 @@ class CompiledUpdate:
         self._run = _CUDAGraph(run) if on_cuda and self._all_reduce is None else run
 
     def check(self, batch: Batch) -> None:
-        """Make sure that it still computes on what module and optimizer hold.
+        """Check that the update still uses the memory of the module and of the optimizer.
 
         Raises:
-            UserError: The batch is of another kind, or something moved parameters elsewhere.
+            UserError: The batch has other shapes, strides or dtypes, or a tensor was replaced.
         """
         layouts = [Layout.of(column) for column in batch]
         if layouts != self._layouts:
@@ -123,7 +119,7 @@ class CompiledUpdate:
             )
 
     def __call__(self, batch: Batch) -> Diagnostics:
-        """One gradient step with the optimizer's learning rates; returns the diagnostics."""
+        """Take one gradient step with the optimizer's learning rates; return the diagnostics."""
         assert self._run is not None, "not compiled yet"
         for group in self._groups:
             group.follow_learning_rate()
@@ -136,7 +132,7 @@ class CompiledUpdate:
         return run
 
     def _reduced(self, gradient: Function, step: Function) -> Callable[[Batch], Diagnostics]:
-        """One update of several processes, whose gradients are summed here instead of by DDP."""
+        """An update that sums the gradients of several processes itself, instead of through DDP."""
         all_reduce, count = self._all_reduce, len(self._groups)
         assert all_reduce is not None
 
@@ -151,7 +147,7 @@ class CompiledUpdate:
 
 
 def _addresses(module: nn.Module, optimizer: Adam) -> list[int]:
-    """The addresses of all that an update reads and changes."""
+    """Memory addresses of the tensors that an update uses, and ids of the optimizer's groups."""
     tensors = [*module.parameters(), *module.buffers()]
     moments = [optimizer.state[group["params"][0]]["exp_avg"] for group in optimizer.param_groups]
     groups = [id(group) for group in optimizer.param_groups]
@@ -159,17 +155,17 @@ def _addresses(module: nn.Module, optimizer: Adam) -> list[int]:
 
 
 class _UpdateFunctions:
-    """An update, and its two halves, as functions of one list of tensors, as a compiler takes them.
+    """A whole update and its two halves, each as a function of one list of tensors.
 
-    The list begins with ``state()``. ``update`` and ``gradient`` take the batch's columns after
-    it, ``step`` the gradients.
+    The list begins with the tensors of ``state()``; for ``update`` and ``gradient`` the columns of
+    the batch follow, for ``step`` the gradients.
     """
 
     def __init__(
         self, rule: UpdateRule, groups: list[FlatGroup], clipping: Clipping, world_size: int
     ) -> None:
-        self._losses = _WithTensors(rule, rule.losses)
-        self._after_step = _WithTensors(rule, rule.after_step)
+        self._losses = _MethodWithTensors(rule, rule.losses)
+        self._after_step = _MethodWithTensors(rule, rule.after_step)
         self._groups = groups
         self._clipping = clipping
         self._world_size = world_size
@@ -179,37 +175,37 @@ class _UpdateFunctions:
         self._diagnostics: list[str] = []
 
     def state(self) -> list[Tensor]:
-        """All tensors that the module and its optimizer consist of."""
+        """The tensors of all groups, then the module's other parameters and buffers."""
         return [*(t for group in self._groups for t in group.tensors), *self._held.values()]
 
     def named(self, diagnostics: list[Tensor]) -> Diagnostics:
-        """What ``update`` and ``gradient`` return, by name."""
+        """The diagnostics that ``update`` and ``gradient`` return, by name."""
         return dict(zip(self._diagnostics, diagnostics, strict=True))
 
     def update(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Change the state; returns the diagnostics."""
+        """Take one gradient step in place; return the diagnostics."""
         given = iter(tensors)
-        groups, held = self._taken(given)
+        groups, held = self._take_state(given)
         gradients, diagnostics = self._gradients(groups, held, Batch(*given))
         self._step(groups, held, gradients)
         return diagnostics
 
     def gradient(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The gradient of the losses' sum ``[P]`` of each group, then the diagnostics."""
+        """Return the gradient ``[P]`` of the summed losses for each group, then the diagnostics."""
         given = iter(tensors)
-        groups, held = self._taken(given)
+        groups, held = self._take_state(given)
         gradients, diagnostics = self._gradients(groups, held, Batch(*given))
         return [*gradients, *diagnostics]
 
     def step(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Change the state by gradients ``[P]`` of each group."""
+        """Apply a gradient ``[P]`` for each group in place, then the rule's ``after_step``."""
         given = iter(tensors)
-        groups, held = self._taken(given)
+        groups, held = self._take_state(given)
         self._step(groups, held, list(given))
         return []
 
-    def _taken(self, given: Iterator[Tensor]) -> tuple[list[FlatGroup], dict[str, Tensor]]:
-        """The state from the front of a list."""
+    def _take_state(self, given: Iterator[Tensor]) -> tuple[list[FlatGroup], dict[str, Tensor]]:
+        """Take the groups and the held tensors, as ``state()`` lists them, from an iterator."""
         groups = [
             group._replace(tensors=FlatTensors(*(next(given) for _ in group.tensors)))
             for group in self._groups
@@ -242,8 +238,8 @@ def _views_of(groups: list[FlatGroup]) -> dict[str, Tensor]:
     return {name: view for group in groups for name, view in group.views().items()}
 
 
-class _WithTensors(nn.Module):
-    """A module's method, to be called with other tensors than the module's own."""
+class _MethodWithTensors(nn.Module):
+    """Calls a module's method with other tensors in place of its parameters and buffers."""
 
     def __init__(self, module: nn.Module, method: Callable[..., Any]) -> None:
         super().__init__()
@@ -254,16 +250,16 @@ class _WithTensors(nn.Module):
         return self._method(*args)
 
     def called(self, tensors: dict[str, Tensor], *args: Any) -> Any:
-        """Its result with these parameters and buffers, by their names in the module."""
+        """Call the method with ``tensors``, by their names in the module."""
         renamed = {f"module.{name}": tensor for name, tensor in tensors.items()}
         return torch.func.functional_call(self, renamed, args)
 
 
 class _CUDAGraph:
-    """Records a function of a batch once and replays it: one launch an update.
+    """Records a function of a batch as a CUDA graph, which replays an update in one launch.
 
-    The first calls run as they are, on a stream of their own, as recording demands; a recorded
-    call reads its batch from, and writes its diagnostics to, memory that stays in its place.
+    The first calls run without a graph, on a separate stream, as recording requires. A replay reads
+    its batch from and writes its diagnostics to the same memory every time.
     """
 
     WARM_UP = 3
@@ -288,14 +284,14 @@ class _CUDAGraph:
             self._record(batch)
         assert self._graph is not None
         assert self._batch is not None
-        for mine, theirs in zip(self._batch, batch, strict=True):
-            mine.copy_(theirs, non_blocking=True)
+        for recorded, column in zip(self._batch, batch, strict=True):
+            recorded.copy_(column, non_blocking=True)
         self._graph.replay()
         return self._diagnostics
 
     def _record(self, batch: Batch) -> None:
         self._batch = Batch(*(column.clone() for column in batch))
         self._graph = torch.cuda.CUDAGraph()
-        # What other threads do meanwhile, such as pinning memory, is no part of it.
+        # Other threads may go on making CUDA calls, such as pinning memory.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._diagnostics = self._function(self._batch)

@@ -1,4 +1,4 @@
-"""The policy that collects, from some time on as one compiled function."""
+"""An acting policy whose ``act`` can be replaced by a compiled function during a run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pex_lightning.updates.compilation.source import Layout
 
 
 class CompiledPolicy(ActingPolicy):
-    """Acts as ``policy`` does, and draws the same random numbers, a few times faster at one state.
+    """Acts as ``policy`` does, with the same random numbers, but faster for a single state.
 
-    What the policy reads has to be in its parameters and buffers.
+    The policy may read nothing that changes other than its parameters and buffers.
 
     Args:
-        policy: Acts until :meth:`use` is called, and wherever there is more than one state.
+        policy: Acts until :meth:`use` is called, and for inputs other than a single state.
     """
 
     def __init__(self, policy: ActingPolicy) -> None:
@@ -36,14 +36,14 @@ class CompiledPolicy(ActingPolicy):
         return Choice(*self._act([*self._tensors, observation, memory]))
 
     def evaluation_action(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """As the policy itself does."""
+        """Choose actions for an evaluation, as ``policy`` does."""
         return self.policy.evaluation_action(observation, memory)
 
     def begin(self, compiler: Compiler, observation: Tensor) -> PendingFunction:
-        """Begin to compile what is to be given to :meth:`use`, for ``[1, obs_dim]`` like this.
+        """Begin to compile ``act`` for one state ``[1, obs_dim]``; give the result to :meth:`use`.
 
         Raises:
-            CompilationError: It cannot be compiled.
+            CompilationError: The policy cannot be compiled.
         """
         module = _Act(self.policy)
         held = dict([*module.named_parameters(), *module.named_buffers()])
@@ -52,7 +52,7 @@ class CompiledPolicy(ActingPolicy):
 
         def act(tensors: list[Tensor]) -> list[Tensor]:
             given = dict(zip(held, tensors[:count], strict=True))
-            # The collector is outside of the trainer's autocast.
+            # The collector acts outside the trainer's autocast.
             with torch.autocast(observation.device.type, enabled=False):
                 result: list[Tensor] = torch.func.functional_call(
                     module, given, tuple(tensors[count:])
@@ -60,17 +60,17 @@ class CompiledPolicy(ActingPolicy):
             return result
 
         self._state = Layout.of(observation)
-        # A compiler has no use for a tensor without elements.
+        # The compiler is given no tensors without elements.
         memory = [self.policy.initial_memory(observation)] if self.memory_size else []
         return compiler.begin(act, [*self._tensors, observation, *memory])
 
     def use(self, act: Function) -> None:
-        """Act with it from now on."""
+        """Use the compiled ``act`` from now on."""
         self._act = act
 
 
 class _Act(nn.Module):
-    """A policy's ``act`` as the forward of a module, which returns a list of tensors."""
+    """A module whose ``forward`` is a policy's ``act``, with the result as a list of tensors."""
 
     def __init__(self, policy: ActingPolicy) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Executes the updates of a run, plain or compiled, and decides which, and from which one on."""
+"""Executes the updates of a run and decides which of them are compiled."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ from pex_lightning.updates.rule import UpdateRule
 _log = logging.getLogger(__name__)
 
 WORTH_COMPILING = 100_000
-"""Updates of a run on a CPU from which compiling, half a minute at first, is soon regained."""
+"""Updates in a CPU run above which compiling, about 30 s the first time, saves time overall."""
 
 PLAIN_UPDATES = 2_000
-"""Updates with which a run on a CPU begins while it is being compiled.
+"""Plain updates at the start of a CPU run, during which the compiler works.
 
-A fixed number, whether the compiler is done sooner or later: the same run gives the same numbers.
+The number does not depend on when the compiler is done, so that runs are reproducible.
 """
 
 
 class UpdateExecutor:
-    """Executes the updates of a run.
+    """Executes the updates of a run, plain or compiled.
 
-    With a run's updates, the policy that collects in this process is compiled too.
+    If updates are compiled, so is the policy that collects in this process.
 
     Args:
         rule: The module that learns, in a trainer that has begun to train.
         choice: Whether the user wants the updates to be compiled.
         clipping: Limit of the gradient.
-        collecting: The policy that collects in this process; None where nothing does.
+        collecting: The policy that collects in this process; None if there is none.
 
     Attributes:
-        compiles: Whether updates are compiled, the first ones perhaps excepted.
+        compiles: Whether updates are compiled, possibly after some plain ones.
 
     Raises:
-        UserError: The user wants compiled updates and cannot have them.
+        UserError: The user demands compiled updates, but they are not possible.
     """
 
     def __init__(
@@ -70,25 +70,25 @@ class UpdateExecutor:
         self._clipping = clipping
         self._plain = PlainUpdate(rule, clipping)
         on_cuda = rule.device.type == "cuda"
-        # One row on a GPU is bound by launches either way.
+        # On a GPU, acting on one state is bound by kernel launches, compiled or not.
         self._collecting = None if on_cuda else collecting
         self._plain_updates = 0 if choice is True or on_cuda else PLAIN_UPDATES
         self._compiler: Compiler | None = None
         self._update: CompiledUpdate | None = None
         self._act: PendingFunction | None = None
         self._failure: str | None = None
-        self.compiles = self._decided()
+        self.compiles = self._decide()
         self._set_learning_rates()
 
     def run(self, chunk: TensorDictBase) -> Diagnostics:
-        """One gradient step for each of the ``K`` batches of a chunk ``[K, B]``.
+        """Take one gradient step for each of the ``K`` batches of a chunk ``[K, B]``.
 
         Returns:
-            The diagnostics of the last one.
+            The diagnostics of the last batch.
 
         Raises:
-            UserError: The user wants updates to be compiled and that failed, or the compiled one
-                does not fit any more.
+            UserError: The user demands compiled updates and compiling failed, or the compiled
+                update no longer fits the batch or the module.
         """
         compiled = self._compiled_for(next(batches(chunk)))
         if compiled is None:
@@ -96,7 +96,7 @@ class UpdateExecutor:
                 diagnostics = self._plain(batch)
                 self._set_learning_rates()
             return diagnostics
-        # What Lightning's wrapper of the optimizer does: ``global_step`` counts gradient steps.
+        # Count the step in ``global_step``, as Lightning's optimizer wrapper does.
         loop = self._rule.trainer.fit_loop.epoch_loop
         progress = loop.manual_optimization.optim_step_progress
         for batch in batches(chunk):
@@ -104,7 +104,7 @@ class UpdateExecutor:
             progress.increment_ready()
             progress.increment_completed()
             self._set_learning_rates()
-        # A recorded update writes the next ones into the same memory.
+        # The next replay of a CUDA graph overwrites the diagnostics.
         return {name: value.clone() for name, value in diagnostics.items()}
 
     def _set_learning_rates(self) -> None:
@@ -113,7 +113,7 @@ class UpdateExecutor:
             group["lr"] = self._rule.learning_rate * factors.get(group["name"], 1.0)
 
     def _compiled_for(self, batch: Batch) -> CompiledUpdate | None:
-        """The compiled update for batches like this one; None where the plain one is due."""
+        """The compiled update for batches like this one; None if the next updates are plain."""
         if not self.compiles:
             return None
         if self._update is None and self._failure is None:
@@ -127,17 +127,17 @@ class UpdateExecutor:
         return self._update
 
     def end(self) -> None:
-        """Let go of what was compiled, and of the compiler."""
+        """Release the compiled functions and end the compiler."""
         self._update, self._act = None, None
         self._end_compiler()
 
-    def _decided(self) -> bool:
+    def _decide(self) -> bool:
         enough = self._rule.trainer.max_steps >= WORTH_COMPILING
         pays = enough or self._rule.device.type == "cuda"
         if self._choice is False or (self._choice == "auto" and not pays):
             return False
         obstacle = self._obstacle()
-        if self._everywhere(obstacle is None):
+        if self._true_everywhere(obstacle is None):
             return True
         obstacle = obstacle or "another process of this run cannot compile"
         if self._choice is True:
@@ -145,8 +145,8 @@ class UpdateExecutor:
         _log.warning("The update is not compiled, so it is slower: %s.", obstacle)
         return False
 
-    def _everywhere(self, here: bool) -> bool:
-        """Whether it holds in all processes of the run, each of which has to ask."""
+    def _true_everywhere(self, here: bool) -> bool:
+        """Whether ``here`` is true in all processes of the run; all of them have to call this."""
         strategy: Any = self._rule.trainer.strategy
         return bool(strategy.reduce_boolean_decision(here, all=True))
 
@@ -161,7 +161,7 @@ class UpdateExecutor:
         return None
 
     def _begin(self, batch: Batch) -> None:
-        """A failure is kept for ``_finish``, where all processes of a run meet."""
+        """Begin to compile; a failure is stored for ``_finish``, which all processes call."""
         world_size = self._rule.trainer.world_size
         self._compiler = Compiler()
         try:
@@ -189,7 +189,7 @@ class UpdateExecutor:
             )
 
     def _finish(self) -> None:
-        """Wait for the compiler; all processes of a run go over to what it made, or none."""
+        """Wait for the compiler; switch to the compiled update in all processes or in none."""
         act: Function | None = None
         try:
             if self._update is not None and self._failure is None:
@@ -199,16 +199,16 @@ class UpdateExecutor:
             self._failure = str(error)
         finally:
             self._end_compiler()
-        if not self._everywhere(self._failure is None):
+        if not self._true_everywhere(self._failure is None):
             self._go_on_plain(self._failure or "another process of this run could not")
             return
         if self._collecting is not None and act is not None:
             self._collecting.use(act)
-        # The compiled update has none.
+        # Free the gradients of the plain updates; the compiled one does not use ``.grad``.
         self._rule.zero_grad()
 
     def _go_on_plain(self, reason: str) -> None:
-        """Compiling failed, before anything was changed."""
+        """Give up compiling, which failed; go on with plain updates or raise."""
         self.compiles = False
         self.end()
         if self._choice is True:

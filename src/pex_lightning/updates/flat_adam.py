@@ -1,4 +1,4 @@
-"""Adam on one tensor a parameter group, of which what module and optimizer hold are views."""
+"""Adam on one flat tensor per parameter group; the module's parameters are views of it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.optim.adam import Adam
 
 
 class FlatTensors(NamedTuple):
-    """What a step reads and changes.
+    """The tensors that a step of one group reads and changes.
 
     Attributes:
-        parameters: [P] all of a group's parameters.
+        parameters: [P] all parameters of the group.
         mean: [P] Adam's first moment.
-        square: [P] its second.
-        steps: [n] its counter, the same for each of the group's n parameters.
-        learning_rate: [].
+        square: [P] Adam's second moment.
+        steps: [n] Adam's step counter, equal for all n parameters of the group.
+        learning_rate: [] learning rate of the group.
     """
 
     parameters: Tensor
@@ -29,13 +29,13 @@ class FlatTensors(NamedTuple):
 
 
 class FlatGroup(NamedTuple):
-    """A parameter group of an Adam, flat.
+    """A parameter group of an Adam optimizer, stored in flat tensors.
 
     Attributes:
-        settings: The optimizer's group.
-        names: Of the parameters in their module.
-        shapes: Of the parameters.
-        tensors: The group's tensors.
+        settings: The optimizer's dictionary for this group.
+        names: Names of the parameters in their module.
+        shapes: Shapes of the parameters.
+        tensors: The flat tensors.
     """
 
     settings: dict[str, Any]
@@ -45,12 +45,12 @@ class FlatGroup(NamedTuple):
 
     @classmethod
     def of(cls, settings: dict[str, Any], optimizer: Adam, names: Mapping[int, str]) -> FlatGroup:
-        """Take over what module and optimizer hold, which become views of this.
+        """Move a group into flat tensors, of which the module's and optimizer's become views.
 
         Args:
             settings: One of the optimizer's groups, without weight decay.
-            optimizer: Its state is created where it is absent.
-            names: Of the parameters, by their ``id``.
+            optimizer: The optimizer; missing state is created.
+            names: Names of the parameters, by their ``id``.
         """
         assert settings["weight_decay"] == 0.0
         assert not settings["amsgrad"]
@@ -59,7 +59,7 @@ class FlatGroup(NamedTuple):
         states = [optimizer.state[parameter] for parameter in parameters]
         for state, parameter in zip(states, parameters, strict=True):
             if not state:
-                # As Adam itself does in its first step.
+                # As torch's Adam does in its first step.
                 state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
                 state["exp_avg"] = torch.zeros_like(parameter)
                 state["exp_avg_sq"] = torch.zeros_like(parameter)
@@ -82,20 +82,20 @@ class FlatGroup(NamedTuple):
         return dict(zip(self.names, _views(self.tensors.parameters, self.shapes), strict=True))
 
     def follow_learning_rate(self) -> None:
-        """Take over what the optimizer says; a number on the device, not one of the function's."""
+        """Copy the optimizer's learning rate to the device, where compiled code reads it."""
         self.tensors.learning_rate.fill_(self.settings["lr"])
 
     def step(self, gradient: Tensor) -> None:
         """Adam (arXiv 1412.6980, algorithm 1), in place; ``gradient`` is [P].
 
-        As torch has it up to rounding: the corrections of both moments are taken together, so that
-        an element costs one root and one division.
+        The result is torch's up to rounding. The bias corrections are computed once for the group,
+        so that an element costs one root and one division.
         """
         parameters, mean, square, steps, learning_rate = self.tensors
         beta_1, beta_2 = self.settings["betas"]
         steps.add_(1.0)
-        # In float64, as the difference to 1 is small. All of them are the same; but a maximum is
-        # computed once, what has no reduction at every element.
+        # float64, because 1 - beta**count can be small. The n values are equal; a reduction makes
+        # the compiler compute the scalar once instead of for every element.
         count = steps.double()
         size = (learning_rate / (1.0 - beta_1**count)).amax().float()
         root = torch.rsqrt(1.0 - beta_2**count).amax().float()
@@ -105,7 +105,7 @@ class FlatGroup(NamedTuple):
 
 
 def _flattened(states: list[dict[str, Tensor]], key: str) -> Tensor:
-    """One tensor for an entry of all states, which become views of it."""
+    """Join the entries ``key`` of all states in one tensor; they become views of it."""
     values = [state[key] for state in states]
     flat = torch.cat([value.flatten() for value in values])
     shapes = [value.shape for value in values]

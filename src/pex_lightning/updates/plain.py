@@ -10,7 +10,7 @@ from pex_lightning.updates.rule import UpdateRule
 
 
 class PlainUpdate:
-    """Executes one gradient step after the other.
+    """Takes one gradient step per call.
 
     Args:
         rule: The module that learns, in a trainer.
@@ -24,7 +24,7 @@ class PlainUpdate:
         self._groups = {group["name"] for group in optimizer.param_groups}
 
     def __call__(self, batch: Batch) -> Diagnostics:
-        """One gradient step; returns the diagnostics."""
+        """Take one gradient step; return the diagnostics."""
         rule = self._rule
         # Lightning's wrapper of the optimizer counts the step in ``global_step``.
         optimizer: Any = rule.optimizers()

@@ -1,4 +1,4 @@
-"""What an update asks of the module that it trains."""
+"""The interface between an update and the module that it trains."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from pex_lightning.updates.batch import Batch, Losses
 
 
 class UpdateRule(LightningModule, ABC):
-    """The part of a method that is executed once for every gradient step, plain or compiled.
+    """A module with the parts of a gradient step that depend on the method.
 
     Attributes:
-        learning_rate: Of Adam, for all parameter groups, before :meth:`learning_rate_factors`.
+        learning_rate: Adam's learning rate, before :meth:`learning_rate_factors`.
     """
 
     learning_rate: float
 
     @abstractmethod
     def losses(self, batch: Batch) -> Losses:
-        """Every loss on one batch, computed from the networks as they are before the step."""
+        """Compute all losses on one batch, with the networks as they are before the step."""
 
     def after_step(self) -> None:
-        """What follows the optimizer's step, for example the target's Polyak step."""
+        """Do what follows the optimizer's step, for example a Polyak step of the target network."""
 
     def learning_rate_factors(self, step: int) -> Mapping[str, float]:
         """Factors on the learning rates after ``step`` updates, by parameter group.
 
-        A group that is left out keeps the factor 1. A function of the step alone, so that nothing
-        of it has to be kept for a resume.
+        Missing groups have the factor 1. The factors depend on ``step`` alone, so that a resumed
+        run needs no further state.
         """
         return {}

@@ -1,1 +1,1 @@
-"""Functions of tensors, compiled ahead of time in a process of their own."""
+"""Ahead-of-time compilation of functions of tensors, in a separate process."""

@@ -1,8 +1,7 @@
-"""Functions of tensors: traced here, compiled by AOTInductor in another process, kept in a cache.
+"""Traces functions of tensors and has AOTInductor compile them in another process, with a cache.
 
-The compiler's imports and its work need more memory than training does, and tens of seconds.
-So the process that trains only traces the function, which takes a moment, goes on with its
-work, and loads the machine code when it is there.
+Compiling takes tens of seconds and more memory than training. So the process that trains only
+traces the function, which is fast, and loads the machine code when it is ready.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ _log = logging.getLogger(__name__)
 
 
 class CompilationError(Exception):
-    """Why a function could not be compiled, in a sentence without its end."""
+    """A function could not be compiled; the message is a sentence without its full stop."""
 
 
 class PendingFunction(NamedTuple):
     """A function that is being compiled.
 
     Attributes:
-        finish: Waits and returns it; raises CompilationError if it could not be compiled.
-        waits: Whether that takes time.
+        finish: Waits for the compiled function; raises CompilationError if compiling failed.
+        waits: Whether ``finish`` takes time; False if the function came from the cache.
     """
 
     finish: Callable[[], Function]
@@ -51,15 +50,15 @@ class PendingFunction(NamedTuple):
 
 
 class Compiler:
-    """Compiles functions, each in a process of its own, or finds them compiled in the cache.
+    """Compiles functions, each in a process of its own, or loads them from a cache.
 
-    What is kept is machine code for this processor, number of threads, C library, compiler settings
-    and version of torch; its name is a hash of them and of all that the function does. As torch's
-    own cache, it is for folders that nobody else can write to: what lies there is executed. On a
-    CUDA device ``torch.compile`` compiles in this process, and keeps what it makes itself.
+    The cache holds machine code; a file's name is a hash of the function, the processor, the number
+    of threads, the C library, the compiler settings and the version of torch. Files in it are
+    executed, so, as with torch's own cache, nobody else may have write access to the folder. For
+    CUDA devices ``torch.compile`` compiles in this process and uses its own cache.
 
     Args:
-        folder: The cache; None is ``$TORCHINDUCTOR_CACHE_DIR``, by default
+        folder: The cache; None for ``$TORCHINDUCTOR_CACHE_DIR``, by default
             ``$XDG_CACHE_HOME/pex-lightning/compiled``.
     """
 
@@ -68,13 +67,13 @@ class Compiler:
         self._processes: list[JobProcess] = []
 
     def begin(self, function: Function, tensors: list[Tensor]) -> PendingFunction:
-        """Trace what ``function`` does with tensors like these, and begin to compile it.
+        """Trace ``function`` on tensors like these and begin to compile it.
 
-        It has to be a function of ``tensors`` and of torch's random generator alone: what else it
-        reads is taken as it is now. An autocast that is on now becomes a part of it.
+        Apart from ``tensors`` and torch's random generator, whatever the function reads is compiled
+        in as a constant. If autocast is on, it becomes part of the compiled function.
 
         Raises:
-            CompilationError: It cannot be traced, or no process can be started.
+            CompilationError: The function cannot be traced, or no process can be started.
         """
         graph = _traced(function, tensors)
         if tensors[0].device.type == "cuda":
@@ -108,7 +107,7 @@ class Compiler:
         return PendingFunction(finish, waits=True)
 
     def close(self) -> None:
-        """End the processes, whatever they are at; a second call does nothing."""
+        """End the processes, even if they are still compiling; a second call does nothing."""
         for process in self._processes:
             process.end()
         self._processes.clear()
@@ -120,7 +119,7 @@ def _usual_folder() -> Path:
 
 
 def has_compiler() -> bool:
-    """Whether the C++ compiler that functions for a CPU need is in the path."""
+    """Whether the C++ compiler that compiling for a CPU needs is in the path."""
     usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     return shutil.which(os.environ.get("CXX", usual)) is not None
 
@@ -130,19 +129,19 @@ def _loaded(path: Path) -> Function:
         package = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
     except Exception as error:
         raise CompilationError(f"{path} cannot be loaded ({in_one_line(error)})") from error
-    # Lists of tensors are what it is called with: nothing is to be unpacked.
+    # ``boxed_run`` takes and returns lists of tensors, as ``Function`` does.
     return cast(Function, package.loader.boxed_run)
 
 
 def _traced(function: Function, tensors: list[Tensor]) -> GraphModule:
-    # Here, since it costs memory that runs without a compiler can do without.
+    # Imported here to save memory in runs that compile nothing.
     from torch.fx.experimental.proxy_tensor import make_fx  # noqa: PLC0415
 
     def traceable(*given: Tensor) -> list[Tensor]:
         return function(list(given))
 
     autocast = torch.is_autocast_cache_enabled()
-    # It would keep casts of the tensors that stand in for the real ones.
+    # The cache would keep casts of the fake tensors that are used for tracing.
     torch.set_autocast_cache_enabled(False)
     try:
         with torch.no_grad():
@@ -154,13 +153,13 @@ def _traced(function: Function, tensors: list[Tensor]) -> GraphModule:
 
 
 def _key(source: FunctionSource, threads: int) -> str:
-    """Of everything that the machine code depends on."""
+    """A hash of everything that the machine code depends on."""
     settings = (torch.__version__, _processor(), _environment(), sorted(OPTIONS.items()), threads)
     return hashlib.sha256(f"{settings}{source.text()}".encode()).hexdigest()[:32]
 
 
 def _processor() -> str:
-    """What machine code for it may use."""
+    """The processor's architecture and instruction sets."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -171,24 +170,23 @@ def _processor() -> str:
 
 
 def _environment() -> list[tuple[str, str]]:
-    """What the C++ compiler and torch's read, and what they link to."""
+    """The environment variables of both compilers, C++ and torch's, and the C library."""
     named = {k: v for k, v in os.environ.items() if k.startswith("TORCHINDUCTOR_") or k == "CXX"}
     named.pop("TORCHINDUCTOR_CACHE_DIR", None)
     return [*sorted(named.items()), platform.libc_ver()]
 
 
 def _compiled_here(graph: GraphModule, tensors: list[Tensor]) -> Function:
-    """By ``torch.compile``, in this process; ``tensors`` and the random generators stay."""
+    """Compile with ``torch.compile``; ``tensors`` and random generators are not changed."""
     options: Any = {
-        # All of its tensors stay as they were traced: a check before every call has nothing to
-        # find.
+        # Later calls are given tensors like the traced ones, so checking them is a waste.
         "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
         **OPTIONS,
     }
     device = tensors[0].device
     try:
         compiled = torch.compile(graph, fullgraph=True, dynamic=False, options=options)
-        # Now, where it may fail. An autocast is in the graph already.
+        # The first call compiles, so errors appear here. Autocast is part of the graph already.
         with (
             torch.no_grad(),
             torch.autocast(device.type, enabled=False),

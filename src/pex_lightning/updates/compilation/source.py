@@ -1,4 +1,4 @@
-"""A traced function as text, which another process can make a function of again."""
+"""A traced function as text, from which another process can restore the function."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 
 
 class Layout(NamedTuple):
-    """What a tensor looks like, without its numbers."""
+    """Shape, stride and dtype of a tensor."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -20,24 +20,24 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, tensor: Tensor) -> Layout:
-        """Of this one."""
+        """The layout of ``tensor``."""
         return cls(tuple(tensor.shape), tensor.stride(), tensor.dtype)
 
     def empty(self) -> Tensor:
-        """A tensor that looks like this, on the CPU."""
+        """An uninitialised tensor of this layout on the CPU."""
         return torch.empty_strided(self.shape, self.stride, dtype=self.dtype)
 
 
 class FunctionSource(NamedTuple):
-    """A function of tensors, as torch.fx writes it down: one line for each of torch's operations.
+    """A function of tensors as Python code from torch.fx, one line for each torch operation.
 
-    A ``GraphModule`` cannot be sent itself: pickled, it is traced again where it arrives, and what
-    takes no tensor, such as a random draw, becomes a constant.
+    A ``GraphModule`` cannot be sent to the process: unpickling traces it again, and operations
+    that take no tensor, such as random draws, would become constants.
 
     Attributes:
-        code: Defines ``forward``.
-        constants: Tensors in it, by name.
-        arguments: What it is given.
+        code: Python code that defines ``forward``.
+        constants: Constant tensors that the code refers to, by name.
+        arguments: Layouts of the arguments.
     """
 
     code: str
@@ -46,13 +46,13 @@ class FunctionSource(NamedTuple):
 
     @classmethod
     def of(cls, graph: GraphModule, arguments: list[Tensor]) -> FunctionSource:
-        """Of a graph on the CPU that takes these, one by one."""
+        """The source of a graph on the CPU that takes ``arguments`` as separate arguments."""
         used = {node.target for node in graph.graph.nodes if node.op == "get_attr"}
         constants = {str(name): getattr(graph, str(name)) for name in sorted(used, key=str)}
         return cls(graph.code, constants, [Layout.of(tensor) for tensor in arguments])
 
     def text(self) -> str:
-        """All of it, constants to the last bit."""
+        """The function as one string, with exact constants."""
         numbers = {name: (Layout.of(t), t.tolist()) for name, t in self.constants.items()}
         return repr((self.code, numbers, self.arguments))
 
@@ -61,7 +61,7 @@ class FunctionSource(NamedTuple):
         return _Module(self)
 
     def examples(self) -> list[Tensor]:
-        """Tensors that look like what it is given."""
+        """Uninitialised tensors with the layouts of the arguments."""
         return [layout.empty() for layout in self.arguments]
 
 
@@ -70,7 +70,7 @@ class _Module(nn.Module):
         super().__init__()
         for name, tensor in source.constants.items():
             self.register_buffer(name, tensor)
-        # What torch.fx's code refers to.
+        # The names that code from torch.fx refers to.
         names: dict[str, Any] = {
             "torch": torch,
             "device": torch.device,

@@ -1,4 +1,4 @@
-"""The process that compiles: a traced function from stdin, a file with machine code for it."""
+"""The process that compiles: reads a traced function from stdin, writes a file of machine code."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pex_lightning.files.locks import locked
 from pex_lightning.updates.compilation.source import FunctionSource
 
 OPTIONS = {
-    # The random numbers that the function draws when it is not compiled.
+    # Draw the same random numbers as the function draws without compilation.
     "fallback_random": True,
 }
 
 
 @dataclass(frozen=True)
 class CompileJob:
-    """What is to be compiled.
+    """A function to compile.
 
     Attributes:
         source: The function.
-        threads: With how many it will be called.
-        path: Where the package goes.
+        threads: Number of threads with which the function will be called.
+        path: The file to write.
     """
 
     source: FunctionSource
@@ -38,10 +38,10 @@ class CompileJob:
 
 
 def main() -> None:
-    """Do the job that the parent wrote; the last line of stderr says what went wrong."""
-    # The processors are the learner's.
+    """Do the job on stdin; if it fails, the last line of stderr says why."""
+    # Leave the other processors to training.
     torch.set_num_threads(1)
-    # Leaves nothing half made.
+    # An exit by exception removes temporary files.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         job = pickle.load(sys.stdin.buffer)
@@ -69,7 +69,7 @@ def _compile(job: CompileJob) -> None:
 
 
 if __name__ == "__main__":
-    # Under its own name, by which the parent's job refers to it.
+    # Import under the module's name: the pickled job refers to that name, not ``__main__``.
     from pex_lightning.updates.compilation.worker import main as run
 
     run()
