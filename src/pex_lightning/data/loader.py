@@ -56,7 +56,7 @@ class ChunkLoader:
         return {"gradient_steps": self._trainer.global_step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do nothing: the trainer has the step; without this method Lightning would skip a chunk."""
+        """Do nothing: the trainer has the step. Without this Lightning would skip a chunk."""
 
     def _next_updates(self) -> int:
         trainer = self._trainer
