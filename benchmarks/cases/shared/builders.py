@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.cases.shared.made_up_dataset import ENVIRONMENT
 from benchmarks.cases.shared.setting import (
     ACTION_DIM,
     BATCH,
     BETA,
+    ENVIRONMENT,
     EXPECTILE,
     GAMMA,
     HIDDEN,

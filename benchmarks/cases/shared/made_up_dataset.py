@@ -9,7 +9,6 @@ import argparse
 from pathlib import Path
 
 DATASET = "made-up.hdf5"
-ENVIRONMENT = "pex_lightning/AntMaze-UMaze-v0"
 ROWS, OBS_DIM, ACTION_DIM, EPISODE_ROWS = 200_000, 29, 8, 701
 DATASET_BYTES = 4 * ROWS * (OBS_DIM + ACTION_DIM + 1)
 """Of the columns as float32: observations, actions, rewards."""

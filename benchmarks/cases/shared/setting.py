@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+ENVIRONMENT = "pex_lightning/AntMaze-UMaze-v0"
 OBS_DIM, ACTION_DIM, BATCH = 29, 8, 256
 HIDDEN = (256, 256)
 NUM_Q = 2
