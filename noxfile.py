@@ -1,4 +1,4 @@
-"""Sessions: ``nox -s tests``, ``lint``, ``types``; ``bench`` and ``scaling`` measure speed."""
+"""Sessions: `nox -s tests`, `lint`, `types`; `bench` and `scaling` measure speed."""
 
 import nox
 
@@ -12,7 +12,7 @@ def _install(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests; arguments after ``--`` go to pytest."""
+    """Run the tests; arguments after `--` go to pytest."""
     _install(session)
     # For its tables alone: what it depends on cannot be installed any more.
     session.install("--no-deps", "d4rl==1.1")
@@ -36,13 +36,13 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed beside other libraries; arguments after ``--`` go to the script."""
+    """Measure speed beside other libraries; arguments after `--` go to the script."""
     session.install("-c", "constraints.txt", "-e", ".[bench]")
     session.run("python", "-m", "benchmarks.speed.run", *session.posargs)
 
 
 @nox.session
 def scaling(session: nox.Session) -> None:
-    """Measure speed by size and number; arguments after ``--`` go to the script."""
+    """Measure speed by size and number; arguments after `--` go to the script."""
     session.install("-c", "constraints.txt", "-e", ".")
     session.run("python", "-m", "benchmarks.scaling.run", *session.posargs)

@@ -83,7 +83,7 @@ def _seeded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class StopAt(Callback):
-    """Asks for an end, as Ctrl-C does, once ``step`` updates are done."""
+    """Asks for an end, as Ctrl-C does, once `step` updates are done."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -94,7 +94,7 @@ class StopAt(Callback):
 
 
 class Boundary(Callback):
-    """Has chunks end at multiples of ``every``, as an evaluation would, and calls ``at``."""
+    """Has chunks end at multiples of `every`, as an evaluation would, and calls `at`."""
 
     def __init__(self, every: int, at: Callable[[Trainer, Any], None] | None = None) -> None:
         self.every, self.at = every, at
@@ -189,7 +189,7 @@ class Toy:
         return trainer
 
     def chunk(self, updates: int = 1, size: int = 16) -> TensorDict:
-        """Random transitions ``[updates, size]`` in TED layout, a quarter terminated."""
+        """Random transitions `[updates, size]` in TED layout, a quarter terminated."""
         shape = (updates, size)
         low, high = torch.tensor(LOW), torch.tensor(HIGH)
         return TensorDict(

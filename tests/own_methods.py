@@ -11,7 +11,7 @@ from pex_lightning.policies.acting import ActingPolicy, Choice
 
 
 class Clock(ActingPolicy):
-    """Acts as ``policy`` does, remembers the step of the episode and says it as a probability.
+    """Acts as `policy` does, remembers the step of the episode and says it as a probability.
 
     The second number of the memory is twice the step.
     """

@@ -1,6 +1,6 @@
 """Compare this package with numbers recorded from the released PEX implementation.
 
-Usage: ``python tests/parity.py FILE.npz [FILE.npz ...]``
+Usage: `python tests/parity.py FILE.npz [FILE.npz ...]`
 
 Each file holds the settings, initial parameters and batches of a small random problem, and what
 the released code made of them. Prints the largest difference of every group beside its tolerance
@@ -87,7 +87,7 @@ def _common(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Horizon:
-    """Stands in for the trainer: the schedule asks it for nothing but ``max_steps``."""
+    """Stands in for the trainer: the schedule asks it for nothing but `max_steps`."""
 
     def __init__(self, max_steps: int) -> None:
         self.max_steps = max_steps
@@ -228,7 +228,7 @@ def _tensor(array: NDArray[Any]) -> Tensor:
 
 
 def _layers(prefix: str, arrays: Arrays) -> Iterator[tuple[Tensor, Tensor]]:
-    """Weights and biases of a recorded ``Linear, ReLU, …`` stack, in order."""
+    """Weights and biases of a recorded `Linear, ReLU, …` stack, in order."""
     index = 0
     while f"{prefix}.{index}.weight" in arrays:
         yield _tensor(arrays[f"{prefix}.{index}.weight"]), _tensor(arrays[f"{prefix}.{index}.bias"])

@@ -1,4 +1,4 @@
-"""``parity.py`` itself: it passes on recorded files, and fails when a number is wrong."""
+"""`parity.py` itself: it passes on recorded files, and fails when a number is wrong."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""The rooms: imports run downwards, and nothing outside ``algorithms`` names a method."""
+"""The rooms: imports run downwards, and nothing outside `algorithms` names a method."""
 
 import ast
 import re

@@ -6,7 +6,7 @@ from benchmarks.cases.shared.builders import collector, critic_parameters, new_p
 from benchmarks.cases.shared.setting import Work
 
 FRAMES = 5
-"""As many as ``fit`` collects for a chunk of updates."""
+"""As many as `fit` collects for a chunk of updates."""
 
 
 def build(precision: str) -> Work:

@@ -1,4 +1,4 @@
-"""d3rlpy's own ``fit`` on the made-up dataset, without logging and progress bar, in float32."""
+"""d3rlpy's own `fit` on the made-up dataset, without logging and progress bar, in float32."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class _WarmError(Exception):
 
 
 def as_fit_does(precision: str, episodes: int) -> Work:
-    """Whole evaluations as ``fit`` does them."""
+    """Whole evaluations as `fit` does them."""
     assert precision == "float32"
     return _work(evaluation_as_in_fit(episodes), episodes)
 

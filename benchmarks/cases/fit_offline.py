@@ -1,4 +1,4 @@
-"""The command ``pex-lightning fit`` on a dataset: IQL as ``conf/iql/antmaze.yaml`` has it."""
+"""The command `pex-lightning fit` on a dataset: IQL as `conf/iql/antmaze.yaml` has it."""
 
 from __future__ import annotations
 

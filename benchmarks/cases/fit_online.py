@@ -1,6 +1,6 @@
-"""The command ``pex-lightning fit`` in AntMaze: PEX, one update per environment step.
+"""The command `pex-lightning fit` in AntMaze: PEX, one update per environment step.
 
-As ``conf/antmaze.yaml`` has it, from an offline checkpoint with weights that are as good as random,
+As `conf/antmaze.yaml` has it, from an offline checkpoint with weights that are as good as random,
 and with few environment steps before the first update.
 """
 

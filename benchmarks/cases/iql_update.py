@@ -1,4 +1,4 @@
-"""This package's IQL: the update that ``fit`` does, alone, on the common batches."""
+"""This package's IQL: the update that `fit` does, alone, on the common batches."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """IQL in plain JAX: the same networks, losses, Adam and Polyak step, jitted as one function.
 
-Written for this comparison after the equations in ``pex_lightning.losses.iql``; the tests compare
+Written for this comparison after the equations in `pex_lightning.losses.iql`; the tests compare
 its losses and its update with this package's. bf16 is what autocast does: weights and states of
 Adam stay float32, the layers compute in bfloat16, the losses in float32.
 """
@@ -40,7 +40,7 @@ Net = list[tuple[jax.Array, jax.Array]]
 
 
 class Params(NamedTuple):
-    """Layers ``(weight [in, out], bias [out])``; Q's ``([num_q, in, out], [num_q, 1, out])``."""
+    """Layers `(weight [in, out], bias [out])`; Q's `([num_q, in, out], [num_q, 1, out])`."""
 
     q: Net
     v: Net

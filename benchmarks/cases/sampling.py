@@ -9,11 +9,11 @@ from benchmarks.cases.shared.made_up_dataset import EPISODE_ROWS
 from benchmarks.cases.shared.setting import ACTION_DIM, OBS_DIM, Work
 
 UPDATES = 20
-"""``fit`` samples for so many updates in one call, offline."""
+"""`fit` samples for so many updates in one call, offline."""
 
 
 def build(precision: str, rows: int) -> Work:
-    """Batches drawn from a dataset of so many rows, those of ``UPDATES`` updates in a call."""
+    """Batches drawn from a dataset of so many rows, those of `UPDATES` updates in a call."""
     del precision
     rng = np.random.default_rng(0)
     sample = dataset_sampler(

@@ -19,7 +19,7 @@ def build(
     """An update with these sizes.
 
     Args:
-        precision: ``float32`` or ``bf16``.
+        precision: `float32` or `bf16`.
         batch: Rows of a batch.
         width: Of both hidden layers of every network.
         num_q: Number of Q networks.

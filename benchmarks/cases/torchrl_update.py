@@ -1,4 +1,4 @@
-"""TorchRL's ``IQLLoss`` as its documentation uses it, with one fused Adam and ``SoftUpdate``.
+"""TorchRL's `IQLLoss` as its documentation uses it, with one fused Adam and `SoftUpdate`.
 
 Its networks are TorchRL's own of the common size; the policy is this package's (a bounded mean
 and a state-independent standard deviation), so that it computes the same.
@@ -36,7 +36,7 @@ from benchmarks.cases.shared.setting import (
 
 
 class _Gaussian(nn.Module):
-    """Mean in [−1, 1] and a standard deviation a dimension: ``[B, obs_dim]`` to both."""
+    """Mean in [−1, 1] and a standard deviation a dimension: `[B, obs_dim]` to both."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -56,7 +56,7 @@ class Panel:
     Attributes:
         title: What is shown.
         axis: What varies.
-        entry: What is measured, in ``benchmarks/cases/``.
+        entry: What is measured, in `benchmarks/cases/`.
         values: In order.
         base: Index of the value that ratios are to.
         cost: Whether milliseconds of a unit are shown, rather than units a second.
@@ -74,7 +74,7 @@ class Panel:
     fit: bool = False
 
     def group(self, threads: int, wait: str = "BRIEF") -> Group:
-        """Its variants, in order; ``wait`` as in ``Case``."""
+        """Its variants, in order; `wait` as in `Case`."""
         return Group(
             self.title,
             None,

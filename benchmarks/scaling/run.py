@@ -1,9 +1,9 @@
-"""How speed changes with size and number: ``python -m benchmarks.scaling.run``, ``nox -s scaling``.
+"""How speed changes with size and number: `python -m benchmarks.scaling.run`, `nox -s scaling`.
 
 The cost of an update by batch size, width and number of Q networks; that of sampling by the rows
 in the buffer; updates a second with 1 and 2 DDP processes (gloo, on the CPU) and with 0, 1, 2 and
 4 collectors. Measured as the speed benchmark does it: each point is a process, and those of a
-panel take turns. Prints tables, writes ``scaling.json`` and ``scaling.png``.
+panel take turns. Prints tables, writes `scaling.json` and `scaling.png`.
 """
 
 from __future__ import annotations

@@ -12,21 +12,21 @@ class Case:
     """Something that is counted while it is done.
 
     Attributes:
-        part: Its key in ``PARTS`` of ``case_table.py``.
+        part: Its key in `PARTS` of `case_table.py`.
         name: In the report.
         subject: Cases of a subject take turns with each other.
         quantity: What is counted, in plural; ratios are between cases of the same quantity.
-        entry: ``MODULE:FUNCTION`` in ``benchmarks/cases/``.
+        entry: `MODULE:FUNCTION` in `benchmarks/cases/`.
         requires: Python module without which it is skipped.
         install: What installs that.
         ours: Whether it is this package's.
-        wait: How threads wait for each other: values of ``OMP_WAIT_POLICY`` to try from two
-            threads on, ``BRIEF`` being what ``fit`` sets (a short spin, then sleep) and ``unset``
+        wait: How threads wait for each other: values of `OMP_WAIT_POLICY` to try from two
+            threads on, `BRIEF` being what `fit` sets (a short spin, then sleep) and `unset`
             what users of other libraries have; the first counts for one thread.
         precisions: Those that it has.
         least_threads: Not measured with fewer threads.
         pinned: Whether it gets as many CPUs as threads, rather than all.
-        fit: Whether it is a training loop that is held by the gate, rather than a ``Work``.
+        fit: Whether it is a training loop that is held by the gate, rather than a `Work`.
         arguments: More command line.
     """
 
@@ -48,7 +48,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Variant:
-    """A case with the settings of its process; ``wait`` is ``OMP_WAIT_POLICY``."""
+    """A case with the settings of its process; `wait` is `OMP_WAIT_POLICY`."""
 
     case: Case
     precision: str

@@ -16,9 +16,9 @@ from benchmarks.cases.shared.fit import plain_updates
 class FirstUpdate(Callback):
     """Writes facts as JSON, and ends training soon after its updates have become compiled ones.
 
-    ``first_update`` in seconds since the epoch, ``evaluation_seconds`` from the start of training
-    to its first batch, ``compiler_seconds`` that training waited for the compiler, ``peak_bytes``
-    of this process, ``helper_peak_bytes`` of the largest of those that it started.
+    `first_update` in seconds since the epoch, `evaluation_seconds` from the start of training
+    to its first batch, `compiler_seconds` that training waited for the compiler, `peak_bytes`
+    of this process, `helper_peak_bytes` of the largest of those that it started.
 
     Args:
         path: The file.

@@ -1,8 +1,8 @@
 """The side of the stopwatch inside a measured process: counts what is done in its turns.
 
-What is measured calls ``Gate.passed(count)`` after every step. The gate lets it warm up, tells the
+What is measured calls `Gate.passed(count)` after every step. The gate lets it warm up, tells the
 stopwatch that it is ready, and from then on returns only while it is this process's turn. It
-speaks with the stopwatch in lines: a turn is its seconds, the answer ``UNITS SECONDS``.
+speaks with the stopwatch in lines: a turn is its seconds, the answer `UNITS SECONDS`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Gate:
 
     Args:
         channel: To the stopwatch.
-        warm_up: Seconds before this process says that it is ready, after ``COLD_CALLS`` calls.
+        warm_up: Seconds before this process says that it is ready, after `COLD_CALLS` calls.
         lead_in: Whether a step goes untimed at the start of every block, which brings back to the
             caches what the other processes drove out of them. Not for steps that take long.
         finish: Waits for what a step may have left running.
@@ -85,7 +85,7 @@ class Gate:
         self._seconds = 0.0
 
     def passed(self, count: int) -> bool:
-        """Note that ``count`` units have been done since the start.
+        """Note that `count` units have been done since the start.
 
         Returns:
             Whether to go on; False once there are no turns any more.

@@ -57,7 +57,7 @@ class Comparison:
         return sum(block.units for block in blocks) / sum(block.seconds for block in blocks)
 
     def ratio(self, variant: Variant, to: Variant) -> Spread:
-        """How many times as fast as ``to`` a variant is, within each round."""
+        """How many times as fast as `to` a variant is, within each round."""
         base = self.blocks(to)
         return Spread.of(
             [b.rate / base[turn].rate for turn, b in self.blocks(variant).items() if turn in base]

@@ -48,7 +48,7 @@ def environment(variant: Variant) -> dict[str, str]:
 
 
 def import_path() -> str:
-    """A ``PYTHONPATH`` with which ``benchmarks`` is found from every folder."""
+    """A `PYTHONPATH` with which `benchmarks` is found from every folder."""
     return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
 
 

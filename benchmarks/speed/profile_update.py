@@ -1,4 +1,4 @@
-"""Where the time of a compiled update goes: ``python -m benchmarks.speed.profile_update``.
+"""Where the time of a compiled update goes: `python -m benchmarks.speed.profile_update`.
 
 Compiles the update once more, with marks around its kernels, and adds up what torch's profiler
 sees. Takes a minute.
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def profile_update(settings: argparse.Namespace) -> None:
-    """In the environment that ``main`` has made."""
+    """In the environment that `main` has made."""
     import importlib  # noqa: PLC0415
 
     import torch  # noqa: PLC0415

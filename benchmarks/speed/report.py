@@ -36,7 +36,7 @@ PACKAGES = (
 class Row:
     """A variant's units a second, and its ratio to the group's first of the same quantity.
 
-    The ratio is None where that one was not measured. ``overall`` is all units by all seconds, in
+    The ratio is None where that one was not measured. `overall` is all units by all seconds, in
     which costs show that a few blocks only have.
     """
 
@@ -132,10 +132,10 @@ def write_report(
     """Write what was found as JSON, with how and where.
 
     Args:
-        path: The file, in the folder ``settings.out``.
+        path: The file, in the folder `settings.out`.
         settings: The command line's.
-        before: ``machine()`` as the run found it.
-        start: When it began, of ``time.perf_counter``.
+        before: `machine()` as the run found it.
+        start: When it began, of `time.perf_counter`.
         found: In JSON's types.
 
     Returns:

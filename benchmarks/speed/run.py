@@ -1,16 +1,16 @@
-"""How fast this is beside other libraries: ``python -m benchmarks.speed.run``, ``nox -s bench``.
+"""How fast this is beside other libraries: `python -m benchmarks.speed.run`, `nox -s bench`.
 
-Measures (a) the update alone, (b) the whole offline ``fit``, (c) the online loop with one update
+Measures (a) the update alone, (b) the whole offline `fit`, (c) the online loop with one update
 per environment step, (d) collection alone and (e) evaluation, with observations of 29, actions of
 8, batches of 256 and networks of 256x256. Every measurement is a process of its own; those that
-are compared take turns in short blocks (see ``stopwatch.py``), and ratios are taken within a
+are compared take turns in short blocks (see `stopwatch.py`), and ratios are taken within a
 round. Last come the targets, met or missed.
 
 It takes about a quarter of an hour on two cores, and some minutes more when the compiled updates
 are not in torch's cache yet. Nothing else should run meanwhile.
 
-Writes ``speed.json`` and ``speed.png``. Peers that are not installed are named and left out. What
-is measured is in ``case_table.py``; a new case is a file in ``benchmarks/cases/`` and an entry
+Writes `speed.json` and `speed.png`. Peers that are not installed are named and left out. What
+is measured is in `case_table.py`; a new case is a file in `benchmarks/cases/` and an entry
 there.
 """
 

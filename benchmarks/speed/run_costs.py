@@ -1,4 +1,4 @@
-"""What a run costs once: the start of a long ``pex-lightning fit`` in fresh processes.
+"""What a run costs once: the start of a long `pex-lightning fit` in fresh processes.
 
 It runs twice, the first time without anything that a former run has compiled. The checkpoint that
 it leaves is what the online loop is measured from.
@@ -31,7 +31,7 @@ class RunStart:
         evaluation_seconds: Of it, what the evaluation at the start took.
         peak_bytes: Largest resident size of the process; None where the system does not say.
         compiler_seconds: What the first chunk of compiled updates took, which waits for them.
-        helper_peak_bytes: As ``peak_bytes``, of the largest process that this one started.
+        helper_peak_bytes: As `peak_bytes`, of the largest process that this one started.
     """
 
     seconds: float

@@ -1,4 +1,4 @@
-"""A measured process: runs one case in the turns that ``stopwatch.py`` gives it."""
+"""A measured process: runs one case in the turns that `stopwatch.py` gives it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pin(cpus: int) -> None:
 
 
 def serve_work(work: Any, channel: Channel) -> None:
-    """Repeat a ``Work``'s step."""
+    """Repeat a `Work`'s step."""
     gate = Gate(
         channel,
         warm_up=WARM_UP_SECONDS if work.lead_in else 0.0,

@@ -48,7 +48,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Block:
-    """What one process did in one of its turns (``round`` counts from 0)."""
+    """What one process did in one of its turns (`round` counts from 0)."""
 
     name: str
     round: int
@@ -166,7 +166,7 @@ def alternate(
     tell: Callable[[str], None],
     at_a_time: int | None = None,
 ) -> Measured:
-    """Start all commands, and let each run for ``seconds`` in each of the rounds.
+    """Start all commands, and let each run for `seconds` in each of the rounds.
 
     Args:
         commands: With names that differ.
@@ -205,7 +205,7 @@ def _start(
     started: list[Runner],
     skip: Callable[[str, str], None],
 ) -> None:
-    """Start some processes at once; adds those that get ready to ``started``."""
+    """Start some processes at once; adds those that get ready to `started`."""
     runners = []
     for command in commands:
         handle, log = tempfile.mkstemp(dir=folder, suffix=".log")

@@ -39,7 +39,7 @@ class Target:
 
     @property
     def verdict(self) -> str:
-        """``met``, ``missed`` or, where it was not measured, ``-``."""
+        """`met`, `missed` or, where it was not measured, `-`."""
         if self.found is None:
             return "-"
         value = self.found.median

@@ -1,4 +1,4 @@
 """Scripts that use no other benchmark.
 
-``reading.py`` measures what opening a dataset costs; ``scores.py`` summarises finished runs.
+`reading.py` measures what opening a dataset costs; `scores.py` summarises finished runs.
 """

@@ -1,12 +1,12 @@
 """What reading a dataset costs.
 
-``python benchmarks/standalone/reading.py [--rows N] [--storage plain gzip]``
+`python benchmarks/standalone/reading.py [--rows N] [--storage plain gzip]`
 
 Writes a file of AntMaze's shape (observations of 29, actions of 8, episodes of 1,001 rows that end
 in time-outs), opens it in a fresh process until a batch has been sampled, and prints one JSON
 object per file. Memory is the highest resident size minus the one before the file was opened, as
 a multiple of two sizes: the file's columns as float32 (flags as bytes), and the transitions
-``(s, a, r, s', d)`` if every one were written out. Needs Linux, for ``/proc/self``.
+`(s, a, r, s', d)` if every one were written out. Needs Linux, for `/proc/self`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Summarise finished runs: ``python benchmarks/standalone/scores.py runs/NAME [runs/NAME ...]``.
+"""Summarise finished runs: `python benchmarks/standalone/scores.py runs/NAME [runs/NAME ...]`.
 
 For each run: the last offline score, the lowest online score up to 10,000 gradient steps (the
 hand-over itself included), the last online score, and the dataset it was trained on; then the
@@ -27,7 +27,7 @@ class Scores:
 
 
 def scores(run: Path) -> Scores:
-    """Read a run's two ``metrics.csv``."""
+    """Read a run's two `metrics.csv`."""
     online = _evaluations(run / "online")
     offline = _evaluations(run / "offline") or online[:1]
     early = [score for step, score in online if step <= EARLY_STEPS]

@@ -1,4 +1,4 @@
-"""``python -m pex_lightning``."""
+"""`python -m pex_lightning`."""
 
 import sys
 

@@ -13,7 +13,7 @@ def check_range(flag: str, value: object, fits: bool, expected: str) -> None:
     """Refuse a value outside of its range.
 
     Args:
-        flag: The flag that gives it, such as ``--model.tau``.
+        flag: The flag that gives it, such as `--model.tau`.
         value: What was given.
         fits: Whether it is within its range.
         expected: The range in words.

@@ -26,7 +26,7 @@ _PARENT_CHECK_SECONDS = 2.0
 _STOP_SECONDS = 5.0
 
 Handler = Callable[[Any], Any]
-"""Answers messages in a worker; its ``close`` is called at the end, where it has one."""
+"""Answers messages in a worker; its `close` is called at the end, where it has one."""
 
 
 class WorkerTraceback(Exception):  # noqa: N818  (the cause of an error rather than one itself)
@@ -45,10 +45,10 @@ class Worker:
     """This process's end of a process that answers one message after the other.
 
     The process is never forked, since threads of torch and of Lightning may hold locks. So a script
-    that starts workers needs its ``if __name__ == "__main__":``.
+    that starts workers needs its `if __name__ == "__main__":`.
 
     Args:
-        make_handler: Called there with ``arguments``; what it returns answers the messages.
+        make_handler: Called there with `arguments`; what it returns answers the messages.
         arguments: Can be pickled.
         name: What the process is called in an error, with the setting that asks for it.
         fewer: What the user should take fewer of if memory was short.
@@ -68,7 +68,7 @@ class Worker:
         theirs.close()
 
     def send(self, message: object) -> None:
-        """Ask something; if the process is gone, :meth:`receive` finds its last words."""
+        """Ask something; if the process is gone, `receive` finds its last words."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send(message)
 
@@ -77,7 +77,7 @@ class Worker:
 
         Raises:
             UserError: The process is gone.
-            Exception: What the handler raised, from a ``WorkerTraceback``.
+            Exception: What the handler raised, from a `WorkerTraceback`.
         """
         try:
             reply = self.pipe.recv()
@@ -101,7 +101,7 @@ class Worker:
 
 
 class Workers:
-    """Workers that end together: by :meth:`stop`, with this object, or with this process."""
+    """Workers that end together: by `stop`, with this object, or with this process."""
 
     def __init__(self) -> None:
         self._workers: list[Worker] = []
@@ -117,7 +117,7 @@ class Workers:
     def start(
         self, make_handler: Callable[..., Handler], *arguments: Any, name: str, fewer: str
     ) -> Worker:
-        """Start one more; arguments as for :class:`Worker`."""
+        """Start one more; arguments as for `Worker`."""
         self._workers.append(Worker(make_handler, *arguments, name=name, fewer=fewer))
         return self._workers[-1]
 
@@ -140,7 +140,7 @@ class JobProcess:
     A signal to this process's group does not reach it; if this process dies, it ends with its job.
 
     Args:
-        module: Run as ``python -m module``; it reads the job from its standard input, pickled, and
+        module: Run as `python -m module`; it reads the job from its standard input, pickled, and
             says in the last line of its standard error why it exits with code 1.
         job: What it is to do.
     """
@@ -191,7 +191,7 @@ def _end_job(process: subprocess.Popen[bytes]) -> None:
 
 
 def _stop(workers: list[Worker], owner: int) -> None:
-    """End the workers that the process ``owner`` started, and forget them."""
+    """End the workers that the process `owner` started, and forget them."""
     if os.getpid() != owner:
         # A forked copy of that process: the workers are not its children.
         return

@@ -12,13 +12,13 @@ import torch
 
 
 def global_seed() -> int:
-    """The seed given to ``seed_everything`` (``--seed_everything``), else torch's own."""
+    """The seed given to `seed_everything` (`--seed_everything`), else torch's own."""
     value = os.environ.get("PL_GLOBAL_SEED")
     return int(value) if value is not None else torch.initial_seed() % 2**32
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed that depends on every part, for example ``("replay", seed, rank, step)``.
+    """A 63-bit seed that depends on every part, for example `("replay", seed, rank, step)`.
 
     Streams with different parts are independent, so that a run can be taken up at any step
     without storing a generator's state.
@@ -37,7 +37,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Undo :func:`random_state`."""
+    """Undo `random_state`."""
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

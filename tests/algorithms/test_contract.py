@@ -1,4 +1,4 @@
-"""What holds for every algorithm; one joins by its entry in ``ALGORITHMS``."""
+"""What holds for every algorithm; one joins by its entry in `ALGORITHMS`."""
 
 import copy
 import math

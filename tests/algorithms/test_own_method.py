@@ -44,7 +44,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Runs ``pex-lightning`` with the method's module in the path."""
+    """Runs `pex-lightning` with the method's module in the path."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
     assert len([line for line in code.splitlines() if line.strip()]) <= 45

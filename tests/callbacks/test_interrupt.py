@@ -10,7 +10,7 @@ from pex_lightning.callbacks.interrupt import GracefulInterrupt
 
 
 class Send(Callback):
-    """Sends this process a signal once ``step`` updates are done."""
+    """Sends this process a signal once `step` updates are done."""
 
     def __init__(self, number: signal.Signals, step: int, times: int = 1) -> None:
         self.number, self.step, self.times = number, step, times

@@ -28,7 +28,7 @@ class Outcome:
 
 
 class Command:
-    """Runs ``pex-lightning`` in this process or in one of its own."""
+    """Runs `pex-lightning` in this process or in one of its own."""
 
     def __call__(self, *args: str) -> Outcome:
         from pex_lightning.cli import main

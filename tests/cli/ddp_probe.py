@@ -18,10 +18,10 @@ if "DDP_PLAIN_UPDATES" in os.environ:
 
 
 class Probe(Callback):
-    """Writes ``<stage>-<rank>.pt`` into the folder named by ``DDP_PROBE``.
+    """Writes `<stage>-<rank>.pt` into the folder named by `DDP_PROBE`.
 
-    With ``DDP_PLAIN_UPDATES`` in the environment, runs begin with so many plain updates and are
-    compiled from then on, or with ``DDP_FAILS`` as well are not, since one process cannot.
+    With `DDP_PLAIN_UPDATES` in the environment, runs begin with so many plain updates and are
+    compiled from then on, or with `DDP_FAILS` as well are not, since one process cannot.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What ``pex-lightning fit`` does and leaves behind."""
+"""What `pex-lightning fit` does and leaves behind."""
 
 from __future__ import annotations
 

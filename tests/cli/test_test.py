@@ -1,4 +1,4 @@
-"""``pex-lightning test`` needs nothing but the checkpoint."""
+"""`pex-lightning test` needs nothing but the checkpoint."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class Journal:
         return sum(frames.shape[0] for frames in self.frames)
 
     def follow(self, data: Any) -> Any:
-        """Write down what ``data`` is going to collect; returns it."""
+        """Write down what `data` is going to collect; returns it."""
         add = data.statistics.add
 
         def note(batch: TensorDict, environment: int) -> None:

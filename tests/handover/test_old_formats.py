@@ -1,7 +1,7 @@
 """Checkpoints of every older format are read, handed over, resumed and exported.
 
-``tests/checkpoints/format_1`` was written by version 0.1.0 on the data of ``conftest.py``: 20
-updates of IQL, handed over to 20 updates of PEX with ``admission_steps`` 40. Beside each lies what
+`tests/checkpoints/format_1` was written by version 0.1.0 on the data of `conftest.py`: 20
+updates of IQL, handed over to 20 updates of PEX with `admission_steps` 40. Beside each lies what
 the same version ended with when it went on to 30 updates.
 """
 

@@ -1,7 +1,7 @@
 """This package's algorithms, updates, data and environments, built for a measurement.
 
 All of the benchmarks' use of the package's Python interface is here, except for what the command
-``pex-lightning fit`` needs (``fit.py``) and for the scripts in ``benchmarks/standalone/``.
+`pex-lightning fit` needs (`fit.py`) and for the scripts in `benchmarks/standalone/`.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def random_batches(number: int, rows: int) -> list[Batch]:
 
 
 def plain_update(algorithm: Algorithm, batches: Iterable[Batch], precision: str) -> Work:
-    """The update that ``training_step`` does without ``compile_update``.
+    """The update that `training_step` does without `compile_update`.
 
     There is no trainer, data module or schedule: batches are at hand, and are used in turn.
     """
@@ -126,7 +126,7 @@ def plain_update(algorithm: Algorithm, batches: Iterable[Batch], precision: str)
 
 
 def compiled_update(algorithm: Algorithm, batches: Iterable[Batch], precision: str) -> Work:
-    """The update that ``training_step`` does with ``compile_update``; else as ``plain_update``."""
+    """The update that `training_step` does with `compile_update`; else as `plain_update`."""
     batches = list(batches)
     supply = cycle(batches)
     compiler = Compiler()
@@ -169,7 +169,7 @@ def acting(pex: PEX) -> Act:
 
 
 def evaluation_as_in_fit(episodes: int) -> Callable[[Act], object]:
-    """A function that runs a policy for so many episodes of AntMaze, as ``fit`` does it."""
+    """A function that runs a policy for so many episodes of AntMaze, as `fit` does it."""
     return Evaluator(ENVIRONMENT, {}, episodes=episodes).run
 
 

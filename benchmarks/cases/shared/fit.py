@@ -1,4 +1,4 @@
-"""The command ``pex-lightning fit`` as it is measured, all else being as the job's file has it.
+"""The command `pex-lightning fit` as it is measured, all else being as the job's file has it.
 
 This module imports neither torch nor the package's algorithms: the measured process loads them in
 the command itself, and the process that holds the stopwatch never needs them.
@@ -17,15 +17,15 @@ from pex_lightning.cli import main
 from pex_lightning.cli.console import BRIEF_WAIT
 
 ROOT = Path(__file__).resolve().parents[3]
-"""The root of the repository, from which ``benchmarks`` can be imported."""
+"""The root of the repository, from which `benchmarks` can be imported."""
 CONF = ROOT / "conf"
 FIT_WAIT = BRIEF_WAIT
-"""The environment with which ``fit`` says how OpenMP's threads wait."""
+"""The environment with which `fit` says how OpenMP's threads wait."""
 OFFLINE_JOB, ONLINE_JOB = "iql/antmaze.yaml", "antmaze.yaml"
 ENDLESS = 10**9
 FIRST_RUN = "first"
 CHECKPOINT = f"{FIRST_RUN}/offline/checkpoints/last.ckpt"
-"""What the short run of ``run_costs.py`` leaves: weights that are as good as random."""
+"""What the short run of `run_costs.py` leaves: weights that are as good as random."""
 NAMES = {"float32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -33,9 +33,9 @@ def fit_arguments(job: str, folder: Path, precision: str, max_steps: int = ENDLE
     """The command line, with one short evaluation at the start and none later.
 
     Args:
-        job: File in ``conf/``.
+        job: File in `conf/`.
         folder: Where the made-up dataset is, and where runs go.
-        precision: One of ``NAMES``.
+        precision: One of `NAMES`.
         max_steps: Gradient steps.
     """
     settings = {
@@ -59,7 +59,7 @@ def checkpoint_argument(folder: Path) -> str:
 
 
 def callback_argument(name: str) -> str:
-    """The argument that adds a callback; ``name`` is its module and class, with dots."""
+    """The argument that adds a callback; `name` is its module and class, with dots."""
     return f"--trainer.callbacks+={name}"
 
 

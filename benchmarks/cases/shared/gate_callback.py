@@ -1,4 +1,4 @@
-"""The gate in a real ``Trainer.fit``: gradient steps are counted where a training batch ends."""
+"""The gate in a real `Trainer.fit`: gradient steps are counted where a training batch ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.cases.shared.setting import Gate
 
 
 class GateCallback(Callback):
-    """Lets ``fit`` run in its turns only. Without a gate, it does nothing.
+    """Lets `fit` run in its turns only. Without a gate, it does nothing.
 
     The command line builds it by its name, without arguments; hence the gate is an attribute of
     the class. Of several processes the first is held back, and the others wait for it.

@@ -1,6 +1,6 @@
 """A made-up dataset of AntMaze's shape.
 
-``python -m benchmarks.cases.shared.made_up_dataset FOLDER [--rows N]`` writes it.
+`python -m benchmarks.cases.shared.made_up_dataset FOLDER [--rows N]` writes it.
 """
 
 from __future__ import annotations

@@ -25,10 +25,10 @@ class Work:
     """A case that is set up and ready to be timed.
 
     Attributes:
-        step: Does ``units`` of what is counted.
-        parameters: All that is learnt, flat ``[P]``; a copy.
-        finish: Waits for what ``step`` may have left running.
-        units: Updates (or episodes, or environment steps) a call of ``step``.
+        step: Does `units` of what is counted.
+        parameters: All that is learnt, flat `[P]`; a copy.
+        finish: Waits for what `step` may have left running.
+        units: Updates (or episodes, or environment steps) a call of `step`.
         lead_in: Whether a step goes untimed before every block, and several before the first; not
             where a step takes seconds and is warmed up already.
     """
@@ -41,10 +41,10 @@ class Work:
 
 
 class Gate(Protocol):
-    """What a training loop calls after every step; ``benchmarks.speed.gate`` has the real one."""
+    """What a training loop calls after every step; `benchmarks.speed.gate` has the real one."""
 
     def passed(self, count: int) -> bool:
-        """Note that ``count`` units have been done since the start, and wait for the next turn.
+        """Note that `count` units have been done since the start, and wait for the next turn.
 
         Returns:
             Whether to go on; False once there are no turns any more.
@@ -53,7 +53,7 @@ class Gate(Protocol):
 
 
 class Arrays(NamedTuple):
-    """``CHUNK`` batches: ``[K, B, obs_dim]``, ``[K, B, action_dim]``, ``[K, B]`` for the rest."""
+    """`CHUNK` batches: `[K, B, obs_dim]`, `[K, B, action_dim]`, `[K, B]` for the rest."""
 
     observation: Floats
     action: Floats
@@ -76,7 +76,7 @@ def arrays() -> Arrays:
 
 
 def autocast(precision: str) -> Any:
-    """The context that Lightning's ``32-true`` or ``bf16-mixed`` opens around an update.
+    """The context that Lightning's `32-true` or `bf16-mixed` opens around an update.
 
     As there, casts are not cached: a cast of before a step is not that of the weights after it.
     """

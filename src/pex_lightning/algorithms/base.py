@@ -38,15 +38,15 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 class Algorithm(UpdateRule):
-    """Base of every method: ``training_step`` takes a chunk and updates, nothing else.
+    """Base of every method: `training_step` takes a chunk and updates, nothing else.
 
-    A chunk is a TensorDict ``[K, B]`` in TED layout; each of its ``K`` batches is one gradient
-    step and one ``trainer.global_step``. A method states in one file what it takes over
-    (``takes``, ``start``), whether it acts (``acts``), its networks (``build``), its parameter
-    groups (``groups``), its losses (``losses``, ``after_step``), its schedules
-    (``learning_rate_factors``, ``follow``) and who acts (``acting_policy``). The terms of
-    ``losses`` and the ``groups`` have the same names. A constructor passes on what it does not use
-    by ``**kwargs``, so that a hyper-parameter stands once.
+    A chunk is a TensorDict `[K, B]` in TED layout; each of its `K` batches is one gradient
+    step and one `trainer.global_step`. A method states in one file what it takes over
+    (`takes`, `start`), whether it acts (`acts`), its networks (`build`), its parameter
+    groups (`groups`), its losses (`losses`, `after_step`), its schedules
+    (`learning_rate_factors`, `follow`) and who acts (`acting_policy`). The terms of
+    `losses` and the `groups` have the same names. A constructor passes on what it does not use
+    by `**kwargs`, so that a hyper-parameter stands once.
 
     Args:
         gamma: Discount a step.
@@ -56,12 +56,12 @@ class Algorithm(UpdateRule):
         num_q: Number of Q-functions; the smallest value counts.
         gradient_clip_val: Largest norm (or value) of the gradient over all networks together;
             off by default.
-        gradient_clip_algorithm: Clip by ``norm`` or by ``value``.
+        gradient_clip_algorithm: Clip by `norm` or by `value`.
         compile_update: Whether to compile the whole update into one function: faster, and equal
             up to rounding; Lightning's hooks between backward and step are not called then.
-            ``auto`` does on a GPU, and on a CPU in runs of 100,000 updates or more where there is
+            `auto` does on a GPU, and on a CPU in runs of 100,000 updates or more where there is
             a C++ compiler; there the first 2,000 updates are plain, while another process
-            compiles. ``true`` compiles all of them, and waits for that. Settings such as ``beta``
+            compiles. `true` compiles all of them, and waits for that. Settings such as `beta`
             are compiled in: what a callback makes of them later has no effect.
 
     Attributes:
@@ -126,7 +126,7 @@ class Algorithm(UpdateRule):
         """Create the networks for this environment."""
 
     def start(self, given: Sequence[Checkpoint]) -> None:
-        """Take over from checkpoints what ``takes`` says; the networks are there."""
+        """Take over from checkpoints what `takes` says; the networks are there."""
 
     @abstractmethod
     def groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
@@ -140,14 +140,14 @@ class Algorithm(UpdateRule):
         """Set buffers that depend on the number of updates: before the first and every chunk."""
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
-        """Called after every evaluation, in all processes of a run, with its ``eval/*``."""
+        """Called after every evaluation, in all processes of a run, with its `eval/*`."""
 
     def hand_over(self, *checkpoints: Checkpoint) -> None:
         """Start from these checkpoints; call it before training. A resume needs none."""
         self._given = checkpoints
 
     def attach(self, data: DataDescription) -> None:
-        """Build the networks for ``data``, and start from what was handed over.
+        """Build the networks for `data`, and start from what was handed over.
 
         Raises:
             UserError: A checkpoint that was handed over does not fit.
@@ -171,7 +171,7 @@ class Algorithm(UpdateRule):
         return GaussianPolicy(env.obs_dim, env.action_low, env.action_high, self.hidden_dims)
 
     def continue_moments(self, checkpoint: Checkpoint, *groups: str) -> None:
-        """Let Adam go on with a checkpoint's moments in these groups; call it in ``start``.
+        """Let Adam go on with a checkpoint's moments in these groups; call it in `start`.
 
         An Adam that starts from nothing moves every parameter by its full learning rate at first,
         however small its gradients are, and so shakes a network that has converged.
@@ -224,7 +224,7 @@ class Algorithm(UpdateRule):
         return optimizer
 
     def training_step(self, chunk: TensorDictBase, batch_idx: int) -> None:
-        """One gradient step for each of the chunk's ``K`` batches."""
+        """One gradient step for each of the chunk's `K` batches."""
         assert self._executor is not None
         self.diagnostics = self._executor.run(chunk)
         self.follow(self.global_step)
@@ -263,7 +263,7 @@ class Algorithm(UpdateRule):
         checkpoint["random_state"] = random_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take back what :meth:`on_save_checkpoint` kept; random states when training starts."""
+        """Take back what `on_save_checkpoint` kept; random states when training starts."""
         migrate(checkpoint)
         self._random_state = checkpoint.get("random_state")
         state = checkpoint.get(DATA_STATE_KEY)
@@ -282,11 +282,11 @@ def check_precision(precision: str, flag: str) -> None:
     """Refuse a precision that cannot act in an environment.
 
     Args:
-        precision: In Lightning's canonical form, for example ``"32-true"``.
+        precision: In Lightning's canonical form, for example `"32-true"`.
         flag: Where the Trainer's arguments are on the command line; named in the error.
 
     Raises:
-        UserError: It is none of ``PRECISIONS``.
+        UserError: It is none of `PRECISIONS`.
     """
     if precision not in PRECISIONS:
         raise UserError(

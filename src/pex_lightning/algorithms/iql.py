@@ -20,7 +20,7 @@ from pex_lightning.updates.batch import Batch, Losses
 class IQL(Algorithm):
     """Learns from a dataset without ever asking Q about an action outside of it.
 
-    The losses are in :mod:`pex_lightning.losses.iql`; the three gradients touch disjoint
+    The losses are in `pex_lightning.losses.iql`; the three gradients touch disjoint
     parameters and read the networks as they were before the step, so that one joint backward and
     one Adam are the same update as three.
 
@@ -28,7 +28,7 @@ class IQL(Algorithm):
         expectile: IQL's τ, the expectile that V regresses to; 0.9 AntMaze, 0.7 MuJoCo and Adroit.
         beta: Inverse temperature of the advantage weight; 10 AntMaze, 3 MuJoCo, 0.5 Adroit.
         cosine_decay: Whether the actor's learning rate falls to 0 along a cosine over the
-            trainer's ``max_steps`` (offline only in the papers).
+            trainer's `max_steps` (offline only in the papers).
         kwargs: As for Algorithm.
 
     Raises:
@@ -81,7 +81,7 @@ class IQL(Algorithm):
         self.critic.update_target(self.tau)
 
     def learning_rate_factors(self, step: int) -> Mapping[str, float]:
-        """The actor's is ½ (1 + cos(π · step / max_steps)), or 1 without ``cosine_decay``."""
+        """The actor's is ½ (1 + cos(π · step / max_steps)), or 1 without `cosine_decay`."""
         if not self.cosine_decay:
             return {}
         horizon = self.trainer.max_steps

@@ -15,7 +15,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
 
 
 def load_algorithm(checkpoint: Checkpoint, method: type[Algorithm] | None = None) -> Algorithm:
-    """Rebuild the module that wrote ``checkpoint``, with its parameters.
+    """Rebuild the module that wrote `checkpoint`, with its parameters.
 
     Args:
         checkpoint: The checkpoint.

@@ -31,12 +31,12 @@ class PEX(OnlineIQL):
 
     A fresh π_θ proposes actions that an offline critic has never seen and often overrates, so that
     the composite policy can fall far below π_β before online data correct it. With
-    ``admission_steps`` above 0 π_θ is admitted to the choice gradually: with probability
+    `admission_steps` above 0 π_θ is admitted to the choice gradually: with probability
     λ = min(1, step / admission_steps) all members are candidates, otherwise the frozen ones alone.
     At the hand-over the composite policy then is π_β; π_θ first learns what π_β does, and from
-    ``admission_steps`` on the choice is the paper's. 0 is the paper from the start.
+    `admission_steps` on the choice is the paper's. 0 is the paper from the start.
 
-    Call :meth:`hand_over` with an offline checkpoint before training; resuming needs only the
+    Call `hand_over` with an offline checkpoint before training; resuming needs only the
     online checkpoint.
 
     Args:

@@ -25,7 +25,7 @@ BEST = "best.ckpt"
 
 
 class RunCheckpoint(Checkpoint):
-    """Keeps ``last.ckpt`` and ``best.ckpt``, each resumable.
+    """Keeps `last.ckpt` and `best.ckpt`, each resumable.
 
     Both are written aside and renamed, after the part of the replay buffer that they need; what
     no checkpoint needs any more is removed last. A process killed at any moment leaves the
@@ -33,7 +33,7 @@ class RunCheckpoint(Checkpoint):
 
     Args:
         directory: Where checkpoints lie.
-        every: Gradient steps between two ``last.ckpt``.
+        every: Gradient steps between two `last.ckpt`.
         evaluation: Says which policy is the best.
     """
 
@@ -89,7 +89,7 @@ class RunCheckpoint(Checkpoint):
         return {"best_score": self._best_score, "best_at": self._best_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Undo :meth:`state_dict`."""
+        """Undo `state_dict`."""
         self._best_score = state_dict["best_score"]
         self._best_at = state_dict["best_at"]
 

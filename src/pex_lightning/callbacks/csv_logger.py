@@ -1,4 +1,4 @@
-"""``metrics.csv``: one row a step, kept whole over a resume."""
+"""`metrics.csv`: one row a step, kept whole over a resume."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pex_lightning.files.atomic import replaced
 
 
 class MetricsCSV(Logger):
-    """Writes ``metrics.csv`` with ``step`` (gradient steps) first and a column for each metric.
+    """Writes `metrics.csv` with `step` (gradient steps) first and a column for each metric.
 
     Unlike Lightning's CSV logger it keeps an earlier run's rows when a run is resumed, dropping
     those after the step that it resumes from, and has no folders named by version.
 
     Args:
-        directory: Where ``metrics.csv`` lies.
+        directory: Where `metrics.csv` lies.
         resume_step: The gradient step from which the run goes on; 0 starts a new file.
         constants: Columns that are the same in every row, such as the dataset's name.
     """
@@ -53,18 +53,18 @@ class MetricsCSV(Logger):
 
     @property
     def save_dir(self) -> str:
-        """The folder of ``metrics.csv``."""
+        """The folder of `metrics.csv`."""
         return str(self._file.parent)
 
     @rank_zero_only
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
     ) -> None:
-        """Hyper-parameters are in the run's ``config.yaml``."""
+        """Hyper-parameters are in the run's `config.yaml`."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add metrics to the row of ``step``; the row is written at once."""
+        """Add metrics to the row of `step`; the row is written at once."""
         new = [name for name in metrics if name not in self._columns]
         self._columns += new
         if self._rows and int(self._rows[-1]["step"]) == step:

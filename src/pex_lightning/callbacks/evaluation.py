@@ -26,7 +26,7 @@ class _BrokenOffError(Exception):
 
 
 class _Interruptible(ActingPolicy):
-    """Acts as ``policy`` does, but raises once a signal was received."""
+    """Acts as `policy` does, but raises once a signal was received."""
 
     def __init__(self, policy: ActingPolicy, interrupt: GracefulInterrupt) -> None:
         super().__init__(policy.members, policy.memory_size)
@@ -45,15 +45,15 @@ class _Interruptible(ActingPolicy):
 
 
 class Evaluation(Callback):
-    """Evaluates the acting policy in separate environments and logs ``eval/*``.
+    """Evaluates the acting policy in separate environments and logs `eval/*`.
 
-    It does so at the start, every ``every`` gradient steps and at the end, always with the same
+    It does so at the start, every `every` gradient steps and at the end, always with the same
     seeds, so that only the policy makes scores differ. The processes of a run share the episodes.
 
     Args:
         episodes: Episodes of one evaluation, over all processes; at least one each.
         every: Gradient steps between evaluations.
-        seed: Seed of the first episode; episode i uses ``seed + i``.
+        seed: Seed of the first episode; episode i uses `seed + i`.
         num_envs: Environments that run at a time in each process.
         interrupt: If given, a signal that it receives breaks off an evaluation.
 
@@ -110,7 +110,7 @@ class Evaluation(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """End the environments; Lightning calls no ``teardown`` after an error."""
+        """End the environments; Lightning calls no `teardown` after an error."""
         self._close()
 
     def state_dict(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class Evaluation(Callback):
         return {"latest": dict(self.latest), "evaluated_at": self.evaluated_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.latest = dict(state_dict["latest"])
         self.evaluated_at = state_dict["evaluated_at"]
 
@@ -173,7 +173,7 @@ class Evaluation(Callback):
 
 
 def evaluation_metrics(result: EvaluationResult, data: DataDescription) -> dict[str, float]:
-    """``eval/return``, ``eval/length`` and, if known, ``eval/success`` and ``eval/score``."""
+    """`eval/return`, `eval/length` and, if known, `eval/success` and `eval/score`."""
     metrics = {"eval/return": result.return_mean, "eval/length": float(result.lengths.mean())}
     if result.success_rate is not None:
         metrics["eval/success"] = result.success_rate

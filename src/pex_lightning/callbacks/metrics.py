@@ -12,10 +12,10 @@ from pex_lightning.data.stage_data import stage_data
 
 
 class TrainMetrics(Callback):
-    """Logs ``train/*`` every ``trainer.log_every_n_steps`` gradient steps.
+    """Logs `train/*` every `trainer.log_every_n_steps` gradient steps.
 
     These are the diagnostics of the module's last update and, since the last report, statistics of
-    the collected frames and ``train/updates_per_second``, without the time of evaluations.
+    the collected frames and `train/updates_per_second`, without the time of evaluations.
 
     Args:
         evaluation: Measures how long evaluations take; None if there are none.

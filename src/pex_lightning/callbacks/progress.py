@@ -20,7 +20,7 @@ class RunProgressBar(ProgressBar):
     """Counts gradient steps; shows updates per second, the last score and each policy's share.
 
     Args:
-        stage: ``offline`` or ``online``, shown in front.
+        stage: `offline` or `online`, shown in front.
         evaluation: Provides the last score.
     """
 
@@ -36,7 +36,7 @@ class RunProgressBar(ProgressBar):
         self._enabled = False
 
     def enable(self) -> None:
-        """Show the bar again after :meth:`disable`."""
+        """Show the bar again after `disable`."""
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

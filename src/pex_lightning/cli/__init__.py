@@ -1,4 +1,4 @@
-"""The command ``pex-lightning``: runs a subcommand and reports its errors."""
+"""The command `pex-lightning`: runs a subcommand and reports its errors."""
 
 from __future__ import annotations
 

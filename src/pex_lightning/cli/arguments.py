@@ -1,4 +1,4 @@
-"""Argument parsing for all commands but ``fit``."""
+"""Argument parsing for all commands but `fit`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pex_lightning.errors import UserError
 
 
 def command_parser(command: str, description: str) -> ArgumentParser:
-    """Make a parser for ``pex-lightning COMMAND``, to be used with :func:`parse`."""
+    """Make a parser for `pex-lightning COMMAND`, to be used with `parse`."""
     return ArgumentParser(
         prog=f"pex-lightning {command}", description=description, exit_on_error=False
     )

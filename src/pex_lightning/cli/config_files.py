@@ -1,4 +1,4 @@
-"""The ``base:`` key, with which a configuration file builds on others."""
+"""The `base:` key, with which a configuration file builds on others."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pex_lightning.errors import UserError
 
 
 def expand_bases(args: Sequence[str]) -> list[str]:
-    """Insert the files that a configuration names under ``base:`` before it in a command line.
+    """Insert the files that a configuration names under `base:` before it in a command line.
 
-    Paths under ``base:`` are relative to the file that names them; bases may have bases.
+    Paths under `base:` are relative to the file that names them; bases may have bases.
 
     Args:
-        args: A command line with any number of ``--config FILE``.
+        args: A command line with any number of `--config FILE`.
 
     Raises:
         UserError: A file is missing, is not valid YAML, or is its own base.

@@ -119,7 +119,7 @@ def _where_set(key: str, args: Sequence[str]) -> str:
 
 
 def _config_files(args: Sequence[str]) -> Iterator[str]:
-    """The files given by ``--config``, the last first, because it overrides the others."""
+    """The files given by `--config`, the last first, because it overrides the others."""
     names = []
     for flag, value in zip(args, [*args[1:], ""], strict=True):
         if flag in ("--config", "-c"):

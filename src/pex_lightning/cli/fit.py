@@ -1,4 +1,4 @@
-"""``pex-lightning fit``: trains one stage, or an offline stage and, after a hand-over, another."""
+"""`pex-lightning fit`: trains one stage, or an offline stage and, after a hand-over, another."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class _Run:
         )
 
     def _given_offline_checkpoint(self) -> Checkpoint | None:
-        """Read and check the checkpoint of ``--offline.ckpt_path``, if it is given."""
+        """Read and check the checkpoint of `--offline.ckpt_path`, if it is given."""
         if self._offline_ckpt_path is None:
             return None
         checkpoint = read_checkpoint(self._offline_ckpt_path)
@@ -141,7 +141,7 @@ class _Run:
         check_hand_over(checkpoint, self._main.data.describe(), module.takes, module.hparams)
 
     def _resume(self) -> tuple[Stage | None, Checkpoint | None]:
-        """The stage that ``--ckpt_path`` continues, and its checkpoint."""
+        """The stage that `--ckpt_path` continues, and its checkpoint."""
         if self._ckpt_path is None:
             return None, None
         stages = [self._main] if self._offline is None else [self._main, self._offline]
@@ -192,7 +192,7 @@ class _Run:
 
     @rank_zero_only
     def _delete_earlier_run(self) -> None:
-        """If ``--run.overwrite`` is given, delete the stages of the earlier run in this folder."""
+        """If `--run.overwrite` is given, delete the stages of the earlier run in this folder."""
         if self._settings.overwrite:
             for name in ("offline", "online"):
                 shutil.rmtree(self._settings.directory / name, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The command line of ``fit``: LightningCLI with settings of an offline stage, ``offline.*``."""
+"""The command line of `fit`: LightningCLI with settings of an offline stage, `offline.*`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pex_lightning.errors import UserError
 
 
 def parse_fit(args: list[str]) -> FitCLI:
-    """Parse ``fit``'s arguments.
+    """Parse `fit`'s arguments.
 
     Raises:
         UserError: An argument is wrong; for a misspelt key the message suggests a valid one.
@@ -32,7 +32,7 @@ def parse_fit(args: list[str]) -> FitCLI:
 
 
 class FitCLI(LightningCLI):
-    """Parses ``fit``'s arguments; builds the model and the data, but runs nothing."""
+    """Parses `fit`'s arguments; builds the model and the data, but runs nothing."""
 
     def __init__(self, args: ArgsType = None) -> None:
         # Interpolations are resolved after all files and overrides are merged.
@@ -113,9 +113,9 @@ class FitCLI(LightningCLI):
         self.datamodule = self.config_init["data"]
 
     def _move_gradient_clipping(self, trainer: str, model: str) -> None:
-        """Move ``gradient_clip_*`` from the trainer's settings to the module's.
+        """Move `gradient_clip_*` from the trainer's settings to the module's.
 
-        Lightning's Trainer clips under automatic optimisation only, in which a ``training_step``
+        Lightning's Trainer clips under automatic optimisation only, in which a `training_step`
         cannot take several gradient steps.
         """
         for name in ("gradient_clip_val", "gradient_clip_algorithm"):
@@ -130,7 +130,7 @@ class FitCLI(LightningCLI):
         return text
 
     def seed(self) -> int:
-        """The value of ``--seed_everything``; a random seed if it is false."""
+        """The value of `--seed_everything`; a random seed if it is false."""
         value = self.config["seed_everything"]
         return torch.initial_seed() % 2**32 if value is False else int(value)
 

@@ -38,7 +38,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where a run's results go: ``<root>/<name>/{offline,online}/``.
+    """Where a run's results go: `<root>/<name>/{offline,online}/`.
 
     Attributes:
         name: Name of the run.

@@ -56,8 +56,8 @@ class Stage:
     """What one stage trains, on what, and where its results go.
 
     Attributes:
-        name: ``offline`` or ``online``.
-        directory: ``<root>/<run>/<name>``.
+        name: `offline` or `online`.
+        directory: `<root>/<run>/<name>`.
         module: The learner.
         data: Its data.
         trainer_args: Arguments of Lightning's Trainer.
@@ -131,7 +131,7 @@ class Stage:
         """Train.
 
         Raises:
-            UserError: The folder cannot be written, or the replay buffer of ``resume`` is not
+            UserError: The folder cannot be written, or the replay buffer of `resume` is not
                 beside it.
         """
         self._prepare_directory()
@@ -182,7 +182,7 @@ class Stage:
             ) from error
 
     def _loggers(self, configured: Any, resume: Checkpoint | None) -> list[Logger] | bool:
-        """Ours, then those that the user configured; none where they said ``false``."""
+        """Ours, then those that the user configured; none where they said `false`."""
         if configured is False:
             return False
         step = 0 if resume is None else resume.header.gradient_steps

@@ -1,4 +1,4 @@
-"""``pex-lightning test``: evaluates the policy in a checkpoint."""
+"""`pex-lightning test`: evaluates the policy in a checkpoint."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test(argv: list[str]) -> int:
 
 
 def _method(name: str) -> type[Algorithm]:
-    """The class that the user names with ``--model``."""
+    """The class that the user names with `--model`."""
     if name in ALGORITHMS:
         return ALGORITHMS[name]
     try:
@@ -64,7 +64,7 @@ def _method(name: str) -> type[Algorithm]:
 
 
 def _environment(settings: Any, checkpoint: Checkpoint) -> EnvSpec:
-    """The environment of ``--data.env``; by default the one that the checkpoint names."""
+    """The environment of `--data.env`; by default the one that the checkpoint names."""
     trained_in = checkpoint.header.data.env
     if settings.data.env is None:
         if ":" in trained_in.id:

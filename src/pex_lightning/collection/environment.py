@@ -21,17 +21,17 @@ MEMORY, NEXT_MEMORY = "memory", "next_memory"
 
 
 class CollectorEnv(EnvBase):  # type: ignore[misc]
-    """Makes an environment of :func:`make_env` give frames in TorchRL's TED layout.
+    """Makes an environment of `make_env` give frames in TorchRL's TED layout.
 
-    TorchRL's ``GymWrapper`` gives the same frames, but spends most of its time on specs, key lists
+    TorchRL's `GymWrapper` gives the same frames, but spends most of its time on specs, key lists
     and nested copies for environments of any kind. Ours have one observation and one action, so
     the TensorDicts are built directly. Tensors of a frame are not overwritten later; the flags are
     shared between frames, so write into copies only.
 
     Args:
-        env: Has flat float32 observations and bounded float32 actions; ``close`` closes it too.
+        env: Has flat float32 observations and bounded float32 actions; `close` closes it too.
         memory_size: Floats that the policy remembers within an episode. If above 0, a state has a
-            ``memory``: zeros after a reset, otherwise the ``next_memory`` of the last frame.
+            `memory`: zeros after a reset, otherwise the `next_memory` of the last frame.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], memory_size: int = 0) -> None:
@@ -49,7 +49,7 @@ class CollectorEnv(EnvBase):  # type: ignore[misc]
     def step_and_maybe_reset(
         self, tensordict: TensorDictBase
     ) -> tuple[TensorDictBase, TensorDictBase]:
-        """Add ``next`` to the frame; return it and the state in which the next frame begins."""
+        """Add `next` to the frame; return it and the state in which the next frame begins."""
         following = self._step(tensordict)
         tensordict.set("next", following)
         if following.get("done") is _YES:

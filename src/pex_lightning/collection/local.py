@@ -17,7 +17,7 @@ from pex_lightning.policies.acting import ActingPolicy
 
 
 class EnvFrames(NamedTuple):
-    """Consecutive frames ``[F]`` of one environment, in TED layout with raw rewards."""
+    """Consecutive frames `[F]` of one environment, in TED layout with raw rewards."""
 
     environment: int
     frames: TensorDictBase
@@ -27,15 +27,15 @@ class Collection(Protocol):
     """Collects frames, in this process or in others."""
 
     def request(self, count: int) -> int:
-        """Begin to collect frames for the next ``collect``, with the present weights.
+        """Begin to collect frames for the next `collect`, with the present weights.
 
         Returns:
-            The number of frames that are being collected, which the next ``collect`` has to ask
+            The number of frames that are being collected, which the next `collect` has to ask
             for; 0 if nothing is collected ahead.
         """
 
     def collect(self, count: int) -> list[EnvFrames]:
-        """Return ``count`` frames in all, in an order that depends only on the calls so far."""
+        """Return `count` frames in all, in an order that depends only on the calls so far."""
 
     def close(self) -> None:
         """Close the environments; a second call does nothing."""
@@ -54,7 +54,7 @@ class PolicyModule(TensorDictModuleBase):  # type: ignore[misc]
         self._no_memory = torch.zeros(1, 0, device=device)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Act on a single state, ``observation`` ``[obs_dim]``."""
+        """Act on a single state, `observation` `[obs_dim]`."""
         observation = tensordict.get("observation").to(self._device)
         remembers = self._policy.memory_size > 0
         memory = self._no_memory
@@ -110,8 +110,8 @@ class LocalCollection:
         return 0
 
     def collect(self, count: int) -> list[EnvFrames]:
-        """Step the environment ``count`` times."""
-        # The collector reads ``frames_per_batch`` anew for every batch.
+        """Step the environment `count` times."""
+        # The collector reads `frames_per_batch` anew for every batch.
         self._collector.frames_per_batch = count
         return [EnvFrames(0, next(self._batches))]
 

@@ -13,16 +13,16 @@ from pex_lightning.seeding import derive_seed
 
 
 class CollectorPool:
-    """Collects in ``size`` processes with one environment each, one request at a time.
+    """Collects in `size` processes with one environment each, one request at a time.
 
-    ``request`` publishes the present weights and returns at once; ``collect`` waits for the frames.
+    `request` publishes the present weights and returns at once; `collect` waits for the frames.
     Weights are published only while no process acts, so all frames of a request come from the same
-    weights. Frame k, counted over all requests, is collected by process k mod ``size``; the frames
+    weights. Frame k, counted over all requests, is collected by process k mod `size`; the frames
     of a request are ordered by process. So frames and their order depend only on the seeds,
-    ``size`` and the requests.
+    `size` and the requests.
 
     The processes ignore Ctrl-C and SIGTERM, which this process handles, and end when it does, even
-    if it is killed. They are spawned, so a script needs ``if __name__ == "__main__":``.
+    if it is killed. They are spawned, so a script needs `if __name__ == "__main__":`.
 
     Args:
         policy: Chooses the actions; its weights change between requests.
@@ -64,7 +64,7 @@ class CollectorPool:
             raise
 
     def request(self, count: int) -> int:
-        """Publish the weights and begin to collect ``count`` frames with them."""
+        """Publish the weights and begin to collect `count` frames with them."""
         assert self._under_way == 0, "frames that were requested have to be taken first"
         assert count >= 0, count
         if count == 0:
@@ -106,7 +106,7 @@ class CollectorPool:
         self._workers.stop()
 
     def _shares(self, count: int) -> list[int]:
-        """The number of the next ``count`` frames that each process collects."""
+        """The number of the next `count` frames that each process collects."""
         size = len(self._workers)
         before = [(self._collected - number - 1) // size for number in range(size)]
         after = [(self._collected + count - number - 1) // size for number in range(size)]

@@ -12,10 +12,10 @@ from pex_lightning.policies.acting import ActingPolicy
 
 
 class SharedPolicy:
-    """Keeps a copy of a policy on the CPU, which :meth:`publish` updates.
+    """Keeps a copy of a policy on the CPU, which `publish` updates.
 
     The copy's parameters and buffers are views of one vector per dtype in shared memory. Processes
-    that are sent ``replica`` map the same memory, so publishing copies once per dtype, also from a
+    that are sent `replica` map the same memory, so publishing copies once per dtype, also from a
     GPU, and pickles nothing.
 
     Publish only while no process acts with the copy, which could otherwise mix old and new weights.

@@ -13,7 +13,7 @@ _RECENT_FRAMES = 1_000
 
 
 class OnlineStatistics:
-    """Sums over the frames that were collected since the last :meth:`take`."""
+    """Sums over the frames that were collected since the last `take`."""
 
     def __init__(self) -> None:
         self.episodes = 0
@@ -26,7 +26,7 @@ class OnlineStatistics:
         """Start anew: all environments begin an episode, in which these members act.
 
         Args:
-            members: Names of the policy's members, in the order of ``policy_index``.
+            members: Names of the policy's members, in the order of `policy_index`.
         """
         if members != self._members:
             self._members = members
@@ -35,7 +35,7 @@ class OnlineStatistics:
         self._unfinished_returns.clear()
 
     def add(self, batch: TensorDictBase, environment: int = 0) -> None:
-        """Count consecutive frames ``[F]`` of one environment, with raw rewards."""
+        """Count consecutive frames `[F]` of one environment, with raw rewards."""
         probs = batch.get("choice_probs")
         self._entropy -= (probs * probs.clamp_min(1e-12).log()).sum()
         frames = batch.shape[0]
@@ -60,9 +60,9 @@ class OnlineStatistics:
     def take(self) -> dict[str, float]:
         """Means since the last call, by name; empty if nothing was collected.
 
-        ``NAME_policy_share``: share of frames in which member ``NAME`` acted, if there are
-        several. ``choice_entropy``: mean entropy of the choice between members, in nats.
-        ``episodes``: episodes ended since the run began. ``episode_return``: mean raw return of
+        `NAME_policy_share`: share of frames in which member `NAME` acted, if there are
+        several. `choice_entropy`: mean entropy of the choice between members, in nats.
+        `episodes`: episodes ended since the run began. `episode_return`: mean raw return of
         the episodes that ended since the last call.
         """
         if self._frames == 0:
@@ -83,11 +83,11 @@ class OnlineStatistics:
         return dict(zip(self._members, self._recent, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of episodes; sums since the last :meth:`take` are not saved."""
+        """The number of episodes; sums since the last `take` are not saved."""
         return {"episodes": self.episodes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.episodes = int(state["episodes"])
 
     def _clear(self) -> None:

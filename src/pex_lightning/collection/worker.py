@@ -1,4 +1,4 @@
-"""The side of :class:`CollectorPool` that runs in each collecting process."""
+"""The side of `CollectorPool` that runs in each collecting process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CollectorJob:
 
 
 Columns = list[np.ndarray]
-"""Columns of frames ``[F]``: those of ``FRAME_KEYS``, then those of ``NEXT_KEYS``."""
+"""Columns of frames `[F]`: those of `FRAME_KEYS`, then those of `NEXT_KEYS`."""
 
 
 class CollectorProcess:
@@ -61,7 +61,7 @@ class CollectorProcess:
             )
 
     def __call__(self, count: int) -> Columns:
-        """Collect ``count`` frames."""
+        """Collect `count` frames."""
         with _named(self._job):
             return _columns(self._collection.collect(count)[0].frames)
 
@@ -71,7 +71,7 @@ class CollectorProcess:
 
 
 def frames_of(columns: Columns) -> TensorDictBase:
-    """Frames ``[F]`` from the columns that a process sent."""
+    """Frames `[F]` from the columns that a process sent."""
     tensors = [torch.from_numpy(column) for column in columns]
     first, following = tensors[: len(FRAME_KEYS)], tensors[len(FRAME_KEYS) :]
     return TensorDict(

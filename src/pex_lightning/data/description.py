@@ -69,7 +69,7 @@ class DataDescription:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> DataDescription:
-        """Convert back from :meth:`to_dict`.
+        """Convert back from `to_dict`.
 
         Raises:
             KeyError, TypeError, ValueError: A field is missing or has the wrong type.

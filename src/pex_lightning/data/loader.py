@@ -12,17 +12,17 @@ from pex_lightning.data.schedule import chunk_updates
 
 
 class ChunkLoader:
-    """Yields chunks until the trainer's ``max_steps``.
+    """Yields chunks until the trainer's `max_steps`.
 
-    No chunk crosses a multiple of ``chunk_size`` or ``boundary`` in gradient steps, or the end. The
+    No chunk crosses a multiple of `chunk_size` or `boundary` in gradient steps, or the end. The
     size of a chunk depends only on the step at which it starts, so a resumed run has the same
     chunks as an uninterrupted one.
 
     Without a length and a state, Lightning would fetch one chunk ahead, which a resumed run skips.
 
     Args:
-        make_chunk: Called with the gradient step and the number of updates ``K``; returns a chunk
-            ``[K, B]``, or None to end training.
+        make_chunk: Called with the gradient step and the number of updates `K`; returns a chunk
+            `[K, B]`, or None to end training.
         trainer: Provides the number of gradient steps so far.
         chunk_size: Largest number of updates in a chunk.
         boundary: Chunks also end at multiples of this number of gradient steps, unless None.
@@ -41,7 +41,7 @@ class ChunkLoader:
         self._boundary = boundary
 
     def __len__(self) -> int:
-        """An upper bound: training ends at the trainer's ``max_steps``."""
+        """An upper bound: training ends at the trainer's `max_steps`."""
         return self._trainer.max_steps
 
     def __iter__(self) -> Iterator[TensorDictBase]:

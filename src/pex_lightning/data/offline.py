@@ -30,23 +30,23 @@ class OfflineData(LightningDataModule):
 
     Args:
         env: Id of the environment that the policy acts in; by default the one that the data are
-            from, where they say it (``make``, ``d4rl``, ``minari``).
+            from, where they say it (`make`, `d4rl`, `minari`).
         env_kwargs: Arguments of the environment.
-        source: ``file`` reads ``path``; ``make`` lets the package record ``dataset`` by itself,
-            once; ``d4rl`` fetches D4RL's published ``dataset``, once; ``minari`` takes the Minari
-            dataset whose id is ``dataset``, from this machine or from Minari's host.
-        path: HDF5 file in D4RL's layout, or ``minari:ID``. If it is given it is what is read,
-            whatever ``source`` says.
-        dataset: Name of the recipe (``make``), of the task (``d4rl``), or id (``minari``).
-        rows: Rows to record, for ``source: make``; the recipe's own number by default.
-        dataset_seed: Seed of the recording, for ``source: make``.
-        mirrors: Addresses to fetch D4RL's files from, for ``source: d4rl``.
+        source: `file` reads `path`; `make` lets the package record `dataset` by itself,
+            once; `d4rl` fetches D4RL's published `dataset`, once; `minari` takes the Minari
+            dataset whose id is `dataset`, from this machine or from Minari's host.
+        path: HDF5 file in D4RL's layout, or `minari:ID`. If it is given it is what is read,
+            whatever `source` says.
+        dataset: Name of the recipe (`make`), of the task (`d4rl`), or id (`minari`).
+        rows: Rows to record, for `source: make`; the recipe's own number by default.
+        dataset_seed: Seed of the recording, for `source: make`.
+        mirrors: Addresses to fetch D4RL's files from, for `source: d4rl`.
         cache_dir: Folder in which made and fetched files are kept; by default
-            ``$XDG_CACHE_HOME/pex-lightning``, and for D4RL's files ``$D4RL_DATASET_DIR``.
-        reward_transform: Applied to offline and online rewards alike: ``subtract_one`` for
-            AntMaze, ``scale_by_return_range`` for MuJoCo. Evaluation reports raw returns.
+            `$XDG_CACHE_HOME/pex-lightning`, and for D4RL's files `$D4RL_DATASET_DIR`.
+        reward_transform: Applied to offline and online rewards alike: `subtract_one` for
+            AntMaze, `scale_by_return_range` for MuJoCo. Evaluation reports raw returns.
         batch_size: Transitions in a gradient step (on each device).
-        chunk_size: Gradient steps in one ``training_step``.
+        chunk_size: Gradient steps in one `training_step`.
 
     Raises:
         UserError: A value is outside of its range, or the dataset cannot be used.
@@ -95,7 +95,7 @@ class OfflineData(LightningDataModule):
 
     @classmethod
     def of(cls, source: DataSource, /, **kwargs: Any) -> Self:
-        """A data module over data that are at hand, such as ``Arrays``.
+        """A data module over data that are at hand, such as `Arrays`.
 
         Args:
             source: The data.
@@ -145,13 +145,13 @@ class OfflineData(LightningDataModule):
         _announce(data.info, source.notes())
 
     def describe(self) -> DataDescription:
-        """What these data are; only after :meth:`setup`."""
+        """What these data are; only after `setup`."""
         assert self._description is not None, "describe() before setup()"
         return self._description
 
     @property
     def info(self) -> DatasetInfo:
-        """Where the transitions come from; only after :meth:`setup`."""
+        """Where the transitions come from; only after `setup`."""
         assert self._info is not None, "info before setup()"
         return self._info
 

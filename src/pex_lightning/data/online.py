@@ -34,7 +34,7 @@ STORED_KEYS = ("observation", "action", "next", "policy_index", "choice_probs")
 class OnlineData(OfflineData):
     """Steps the environment with the learner's acting policy and mixes what it collects.
 
-    Before update g there are ``start_steps + g / updates_per_step`` environment steps, counted
+    Before update g there are `start_steps + g / updates_per_step` environment steps, counted
     over all processes of the learner; each has its own environments, replay buffer and random
     streams.
 
@@ -43,13 +43,13 @@ class OnlineData(OfflineData):
         start_steps: Environment steps before the first update.
         updates_per_step: Gradient steps for each environment step (UTD).
         buffer_size: Rows that the replay buffer of each process keeps.
-        chunk_size: Gradient steps in one ``training_step``. The environment steps that are due
+        chunk_size: Gradient steps in one `training_step`. The environment steps that are due
             before any of them are taken before the first, so a step is chosen by a policy at most
-            ``chunk_size - 1`` updates older than the one that would choose it if steps and updates
+            `chunk_size - 1` updates older than the one that would choose it if steps and updates
             took turns; 1 is the paper's alternation.
         num_collectors: Processes, for each process of the learner, that step an environment each
             while the learner updates. They collect for the next chunk during this one, so a
-            step's policy is at most ``2 * chunk_size - 1`` updates older than in turns. The same
+            step's policy is at most `2 * chunk_size - 1` updates older than in turns. The same
             seed and number give the same run. 0 steps one environment in the learner's process,
             between chunks.
         kwargs: As for OfflineData.
@@ -113,11 +113,11 @@ class OnlineData(OfflineData):
         self._close_collection()
 
     def on_exception(self, exception: BaseException) -> None:
-        """Close the training environments; Lightning calls no ``teardown`` after an error."""
+        """Close the training environments; Lightning calls no `teardown` after an error."""
         self._close_collection()
 
     def save_replay(self, folder: Path) -> set[str]:
-        """Write what was collected since the last call to ``folder``; every process calls it.
+        """Write what was collected since the last call to `folder`; every process calls it.
 
         Returns the names of the files that this process's buffer now consists of.
         """
@@ -141,7 +141,7 @@ class OnlineData(OfflineData):
         return True
 
     def take_statistics(self) -> Mapping[str, float]:
-        """Means since the last call; see ``OnlineStatistics.take``."""
+        """Means since the last call; see `OnlineStatistics.take`."""
         return self.statistics.take()
 
     def recent_shares(self) -> Mapping[str, float]:
@@ -149,7 +149,7 @@ class OnlineData(OfflineData):
         return self.statistics.recent_shares()
 
     def run_state(self) -> dict[str, Any]:
-        """Counters, and which files hold the replay buffer as :meth:`save_replay` wrote it."""
+        """Counters, and which files hold the replay buffer as `save_replay` wrote it."""
         current = self._stored == self._collected
         return {
             "collected": self._collected,
@@ -193,7 +193,7 @@ class OnlineData(OfflineData):
         )
 
     def _places(self, start: int, stop: int) -> torch.Tensor:
-        """Where rows ``start`` to ``stop`` of everything collected lie in the buffer."""
+        """Where rows `start` to `stop` of everything collected lie in the buffer."""
         return (torch.arange(start, stop) - self._first) % self.buffer_size
 
     def _chunk_or_stop(self, step: int, updates: int) -> TensorDictBase | None:
@@ -210,7 +210,7 @@ class OnlineData(OfflineData):
         )
 
     def _steps_needed(self, updates: int) -> int:
-        """This process's share of the environment steps due before update ``updates`` is done."""
+        """This process's share of the environment steps due before update `updates` is done."""
         trainer = self._bounded_trainer()
         start = 1 if trainer.fast_dev_run else self.start_steps  # type: ignore[attr-defined]
         return math.ceil((start + updates / self.updates_per_step) / self._world_size)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 def chunk_updates(step: int, end: int, chunk_size: int, boundary: int | None) -> int:
-    """The number of updates in the chunk that begins at ``step``; 0 or less at the end.
+    """The number of updates in the chunk that begins at `step`; 0 or less at the end.
 
-    Chunks end at multiples of ``chunk_size``, at multiples of ``boundary`` and at ``end``.
+    Chunks end at multiples of `chunk_size`, at multiples of `boundary` and at `end`.
 
     Args:
         step: Gradient steps before the chunk.

@@ -14,7 +14,7 @@ from pex_lightning.errors import UserError
 
 @runtime_checkable
 class StageData(Protocol):
-    """A LightningDataModule whose loader gives chunks ``[K, B]`` of transitions.
+    """A LightningDataModule whose loader gives chunks `[K, B]` of transitions.
 
     Attributes:
         boundary: Number of gradient steps that every chunk has to respect, or None; set by the
@@ -32,7 +32,7 @@ class StageData(Protocol):
         """Environment steps collected so far, over all processes."""
 
     def describe(self) -> DataDescription:
-        """What the data are; after ``setup``."""
+        """What the data are; after `setup`."""
 
     def take_statistics(self) -> Mapping[str, float]:
         """Means over what was collected since the last call, by name; empty if nothing was."""
@@ -44,7 +44,7 @@ class StageData(Protocol):
         """Write what was collected since the last call; every process calls it.
 
         Returns:
-            Names of the files in this process's part of ``folder`` that a checkpoint written now
+            Names of the files in this process's part of `folder` that a checkpoint written now
             needs.
         """
 
@@ -52,7 +52,7 @@ class StageData(Protocol):
         """What a checkpoint has to keep for a resume, primitives only; None if nothing."""
 
     def load_run_state(self, state: Mapping[str, Any]) -> None:
-        """Undo :meth:`run_state`."""
+        """Undo `run_state`."""
 
 
 def stage_data(trainer: Trainer) -> StageData:

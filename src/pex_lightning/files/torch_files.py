@@ -1,4 +1,4 @@
-"""Reading what ``torch.save`` wrote, without executing anything that it contains."""
+"""Reading what `torch.save` wrote, without executing anything that it contains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pex_lightning.errors import UserError
 
 
 def load_safely(path: Path) -> dict[str, Any]:
-    """``torch.load`` restricted to tensors and primitives, every byte's checksum tested first.
+    """`torch.load` restricted to tensors and primitives, every byte's checksum tested first.
 
     Raises:
         UserError: The file is missing, damaged, cut short, not of that kind, or holds something

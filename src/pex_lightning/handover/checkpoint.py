@@ -37,10 +37,10 @@ class CheckpointHeader:
     """What a checkpoint says of itself.
 
     Attributes:
-        algorithm: The method, such as ``"IQL"``; a user's own with its module, ``"mine.Method"``.
-        stage: ``offline``, or ``online`` where an environment was stepped.
+        algorithm: The method, such as `"IQL"`; a user's own with its module, `"mine.Method"`.
+        stage: `offline`, or `online` where an environment was stepped.
         parts: Which parts there are, with their prefixes in the state dict.
-        members: Names of the policies that act, in the order of ``policy_index``.
+        members: Names of the policies that act, in the order of `policy_index`.
         data: Environment, dataset and reward transform.
         gradient_steps: Updates done so far.
         env_steps: Environment steps collected so far, 0 offline.
@@ -72,7 +72,7 @@ class CheckpointHeader:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], path: Path) -> CheckpointHeader:
-        """Undo :meth:`to_dict`.
+        """Undo `to_dict`.
 
         Raises:
             UserError: The format is another one, or a field is missing or malformed.
@@ -110,7 +110,7 @@ class Checkpoint:
         header: What it says of itself.
         hyper_parameters: The constructor arguments of its LightningModule.
         state_dict: Its parameters and buffers.
-        optimizer: State of its Adam as ``torch.optim`` writes it; empty if there is none.
+        optimizer: State of its Adam as `torch.optim` writes it; empty if there is none.
         data_state: What its data module keeps for a resume; None if it has nothing to keep.
         resumable: Whether it holds all that training needs to go on.
     """
@@ -137,7 +137,7 @@ class Checkpoint:
         return self.under(self.header.parts[part])
 
     def under(self, prefix: str) -> dict[str, Tensor]:
-        """The entries of the state dict under ``prefix``, without it.
+        """The entries of the state dict under `prefix`, without it.
 
         Raises:
             UserError: There are none.
@@ -166,11 +166,11 @@ def parts_of(state_dict: Mapping[str, Any], places: Mapping[Part, str]) -> dict[
 
 
 def migrate(raw: dict[str, Any]) -> None:
-    """Bring a checkpoint of an older format, as ``torch.load`` gives it, to today's, in place.
+    """Bring a checkpoint of an older format, as `torch.load` gives it, to today's, in place.
 
     Format 1 (version 0.1.0) did not say its stage, parts and members, kept the data module's state
-    under the class name ``OnlineData``, and the admission of the learning policy in the policy set.
-    What is damaged is left as it is, for :func:`read_checkpoint` to refuse.
+    under the class name `OnlineData`, and the admission of the learning policy in the policy set.
+    What is damaged is left as it is, for `read_checkpoint` to refuse.
     """
     header, state_dict = raw.get(CHECKPOINT_KEY), raw.get("state_dict")
     if not isinstance(header, dict) or header.get("format") != 1:

@@ -72,7 +72,7 @@ def check_hand_over(
 def check_resume(
     checkpoint: Checkpoint, algorithm: str, hyper_parameters: Mapping[str, Any]
 ) -> None:
-    """Check that a checkpoint continues a run of ``algorithm`` with these hyper-parameters.
+    """Check that a checkpoint continues a run of `algorithm` with these hyper-parameters.
 
     Raises:
         UserError: The class or a hyper-parameter differs; every difference is named.

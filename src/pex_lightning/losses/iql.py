@@ -2,9 +2,9 @@
 
 With s, a, r, s', d (d = terminated, never truncated), Q̄ the target and sg(·) stop-gradient:
 
-- V: ``L_V = mean(|expectile − 1(u < 0)| · u²)``, ``u = sg(min_i Q̄_i(s, a)) − V(s)``  (eq. 5)
-- Q: ``L_Q = ½ Σ_i mean((Q_i(s, a) − r − γ (1 − d) sg(V(s')))²)``  (eq. 6)
-- π: ``L_π = mean(min(exp(beta · sg(u)), 100) · (−log π(a|s)))``  (eq. 7)
+- V: `L_V = mean(|expectile − 1(u < 0)| · u²)`, `u = sg(min_i Q̄_i(s, a)) − V(s)`  (eq. 5)
+- Q: `L_Q = ½ Σ_i mean((Q_i(s, a) − r − γ (1 − d) sg(V(s')))²)`  (eq. 6)
+- π: `L_π = mean(min(exp(beta · sg(u)), 100) · (−log π(a|s)))`  (eq. 7)
 
 All of them are computed from the networks as they were before the step.
 """
@@ -21,7 +21,7 @@ MAX_ADVANTAGE_WEIGHT = 100.0
 
 @dataclass(frozen=True)
 class ValueLoss:
-    """L_V (scalar) and the advantage u it came from, ``[B]`` and detached."""
+    """L_V (scalar) and the advantage u it came from, `[B]` and detached."""
 
     loss: Tensor
     advantage: Tensor
@@ -29,7 +29,7 @@ class ValueLoss:
 
 @dataclass(frozen=True)
 class QLoss:
-    """L_Q (scalar) and the temporal-difference target, ``[B]``."""
+    """L_Q (scalar) and the temporal-difference target, `[B]`."""
 
     loss: Tensor
     td_target: Tensor
@@ -37,7 +37,7 @@ class QLoss:
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """L_π (scalar) and the advantage weights after the cap, ``[B]``."""
+    """L_π (scalar) and the advantage weights after the cap, `[B]`."""
 
     loss: Tensor
     weight: Tensor
@@ -47,8 +47,8 @@ def value_loss(target_q: Tensor, value: Tensor, expectile: float) -> ValueLoss:
     """Expectile regression of V towards min Q̄ (IQL, eq. 5).
 
     Args:
-        target_q: min_i Q̄_i(s, a), ``[B]``, without gradient.
-        value: V(s), ``[B]``.
+        target_q: min_i Q̄_i(s, a), `[B]`, without gradient.
+        value: V(s), `[B]`.
         expectile: Between 0 and 1; above ½ V approaches the best actions in the data.
     """
     advantage = target_q - value
@@ -62,10 +62,10 @@ def q_loss(
     """Squared temporal-difference error of every Q-function (IQL, eq. 6).
 
     Args:
-        q: Q_i(s, a), ``[num_q, B]``.
-        reward: r, ``[B]``.
-        terminated: d, ``[B]``, bool: true termination only.
-        next_value: V(s'), ``[B]``, without gradient.
+        q: Q_i(s, a), `[num_q, B]`.
+        reward: r, `[B]`.
+        terminated: d, `[B]`, bool: true termination only.
+        next_value: V(s'), `[B]`, without gradient.
         gamma: Discount.
     """
     td_target = torch.where(terminated, reward, reward + gamma * next_value)
@@ -76,8 +76,8 @@ def policy_loss(log_prob: Tensor, advantage: Tensor, beta: float) -> PolicyLoss:
     """Advantage-weighted regression (IQL, eq. 7), the weight capped at 100.
 
     Args:
-        log_prob: log π(a|s), ``[B]``.
-        advantage: u, ``[B]``, without gradient.
+        log_prob: log π(a|s), `[B]`.
+        advantage: u, `[B]`, without gradient.
         beta: Inverse temperature of the weight.
     """
     weight = torch.exp(beta * advantage).clamp(max=MAX_ADVANTAGE_WEIGHT)

@@ -23,7 +23,7 @@ class Critic(nn.Module):
         num_q: Number of Q-functions.
 
     Raises:
-        ValueError: ``num_q`` is below 1.
+        ValueError: `num_q` is below 1.
     """
 
     def __init__(
@@ -39,17 +39,17 @@ class Critic(nn.Module):
         self.reset_target()
 
     def q(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Q of every member, float32: ``[B, obs_dim], [B, action_dim] -> [num_q, B]``."""
+        """Q of every member, float32: `[B, obs_dim], [B, action_dim] -> [num_q, B]`."""
         out: Tensor = self.q_net(torch.cat((observation, action), dim=-1))
         return out.squeeze(-1).float()
 
     def target_q(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Target Q of every member, float32: ``[B, obs_dim], [B, action_dim] -> [num_q, B]``."""
+        """Target Q of every member, float32: `[B, obs_dim], [B, action_dim] -> [num_q, B]`."""
         out: Tensor = self.target_q_net(torch.cat((observation, action), dim=-1))
         return out.squeeze(-1).float()
 
     def v(self, observation: Tensor) -> Tensor:
-        """State value, float32: ``[B, obs_dim] -> [B]``."""
+        """State value, float32: `[B, obs_dim] -> [B]`."""
         out: Tensor = self.v_net(observation)
         return out.squeeze(-1).float()
 

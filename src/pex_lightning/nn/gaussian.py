@@ -17,8 +17,8 @@ LOG_STD_MAX = 2.0
 class GaussianPolicy(nn.Module):
     """π(a|s): a Gaussian with a bounded mean and a state-independent standard deviation.
 
-    The mean is ``centre + half_width · tanh(net(s))``, so it never leaves the action space;
-    ``log_std`` is a parameter a dimension, clipped to [−5, 2]. The Gaussian is not squashed:
+    The mean is `centre + half_width · tanh(net(s))`, so it never leaves the action space;
+    `log_std` is a parameter a dimension, clipped to [−5, 2]. The Gaussian is not squashed:
     samples are clipped to the action space before the environment or a critic sees them.
 
     Args:
@@ -71,28 +71,28 @@ class GaussianPolicy(nn.Module):
         return policy
 
     def mode(self, observation: Tensor) -> Tensor:
-        """The most likely action, float32: ``[B, obs_dim] -> [B, action_dim]``."""
+        """The most likely action, float32: `[B, obs_dim] -> [B, action_dim]`."""
         centre = (self.action_high + self.action_low) / 2
         half_width = (self.action_high - self.action_low) / 2
         raw: Tensor = self.net(observation)
         return centre + half_width * torch.tanh(raw.float())
 
     def sample(self, observation: Tensor) -> Tensor:
-        """A random action clipped to the action space: ``[B, obs_dim] -> [B, action_dim]``."""
+        """A random action clipped to the action space: `[B, obs_dim] -> [B, action_dim]`."""
         return self.perturb(self.mode(observation))
 
     def perturb(self, mode: Tensor) -> Tensor:
-        """A random action around a mode computed before: ``[B, action_dim]``, clipped."""
+        """A random action around a mode computed before: `[B, action_dim]`, clipped."""
         std = self.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX).exp()
         return self.clip(mode + std * torch.randn_like(mode))
 
     def log_prob(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Log-density, summed over dimensions: ``[B, obs_dim], [B, action_dim] -> [B]``."""
+        """Log-density, summed over dimensions: `[B, obs_dim], [B, action_dim] -> [B]`."""
         log_std = self.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
         z = (action - self.mode(observation)) * torch.exp(-log_std)
         log_density = -0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)
         return log_density.sum(-1)
 
     def clip(self, action: Tensor) -> Tensor:
-        """Clip actions ``[..., action_dim]`` to the action space."""
+        """Clip actions `[..., action_dim]` to the action space."""
         return torch.clamp(action, self.action_low, self.action_high)

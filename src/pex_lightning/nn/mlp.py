@@ -15,7 +15,7 @@ class MLP(nn.Module):
 
     Args:
         in_dim: Size of the input.
-        hidden_dims: Sizes of the hidden layers, for example ``(256, 256)``.
+        hidden_dims: Sizes of the hidden layers, for example `(256, 256)`.
         out_dim: Size of the output.
     """
 
@@ -28,17 +28,17 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``[..., in_dim]`` to ``[..., out_dim]``."""
+        """Map `[..., in_dim]` to `[..., out_dim]`."""
         out: Tensor = self.layers(x)
         return out
 
 
 class EnsembleMLP(nn.Module):
-    """``size`` independent MLPs evaluated together on the same input.
+    """`size` independent MLPs evaluated together on the same input.
 
-    The weights of a layer are stacked as ``[size, fan_in, fan_out]``, so that a layer is one
+    The weights of a layer are stacked as `[size, fan_in, fan_out]`, so that a layer is one
     batched matrix product, and an optimiser or a Polyak step touches two tensors a layer however
-    many members there are. Each member is initialised as :class:`torch.nn.Linear` is.
+    many members there are. Each member is initialised as `torch.nn.Linear` is.
 
     Args:
         size: Number of members.
@@ -59,7 +59,7 @@ class EnsembleMLP(nn.Module):
             self.biases.append(torch.empty(size, 1, fan_out).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``[B, in_dim]`` to ``[size, B, out_dim]``."""
+        """Map `[B, in_dim]` to `[size, B, out_dim]`."""
         hidden = x.expand(self.size, *x.shape)
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):

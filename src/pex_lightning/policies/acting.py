@@ -12,13 +12,13 @@ from pex_lightning.nn.gaussian import GaussianPolicy
 
 
 class Choice(NamedTuple):
-    """What an acting policy did at ``B`` states.
+    """What an acting policy did at `B` states.
 
     Attributes:
-        action: The chosen candidates, inside the action space, ``[B, action_dim]``.
-        policy_index: Which member proposed each, ``[B]`` int64; an index into ``members``.
-        choice_probs: Probability of each member, ``[B, M]``.
-        memory: What the policy remembers at the next step, ``[B, memory_size]``.
+        action: The chosen candidates, inside the action space, `[B, action_dim]`.
+        policy_index: Which member proposed each, `[B]` int64; an index into `members`.
+        choice_probs: Probability of each member, `[B, M]`.
+        memory: What the policy remembers at the next step, `[B, memory_size]`.
     """
 
     action: Tensor
@@ -36,7 +36,7 @@ class ActingPolicy(nn.Module, ABC):
     step.
 
     Args:
-        members: Names of the policies that take turns, in the order of ``policy_index``.
+        members: Names of the policies that take turns, in the order of `policy_index`.
         memory_size: Number of floats that are remembered from step to step within an episode.
     """
 
@@ -47,14 +47,14 @@ class ActingPolicy(nn.Module, ABC):
 
     @abstractmethod
     def act(self, observation: Tensor, memory: Tensor) -> Choice:
-        """Choose actions to collect with: ``[B, obs_dim]``, ``[B, memory_size]``."""
+        """Choose actions to collect with: `[B, obs_dim]`, `[B, memory_size]`."""
 
     @abstractmethod
     def evaluation_action(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Actions to be judged by: ``[B, action_dim]``, and the next ``[B, memory_size]``."""
+        """Actions to be judged by: `[B, action_dim]`, and the next `[B, memory_size]`."""
 
     def initial_memory(self, observation: Tensor) -> Tensor:
-        """The memory with which episodes begin at ``[B, obs_dim]``: zeros ``[B, memory_size]``."""
+        """The memory with which episodes begin at `[B, obs_dim]`: zeros `[B, memory_size]`."""
         return observation.new_zeros(observation.shape[0], self.memory_size)
 
 

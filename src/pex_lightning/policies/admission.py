@@ -9,9 +9,9 @@ from pex_lightning.policies.choice import ChoiceRule
 
 
 class Admission(ChoiceRule):
-    """Wraps a rule: with probability ``share`` all members are candidates, else the frozen alone.
+    """Wraps a rule: with probability `share` all members are candidates, else the frozen alone.
 
-    The learning member is the last one. With ``share`` at 0 it is never chosen, with 1 the choice
+    The learning member is the last one. With `share` at 0 it is never chosen, with 1 the choice
     is that of the wrapped rule.
 
     Args:
@@ -33,12 +33,12 @@ class Admission(ChoiceRule):
         return torch.lerp(*self._both(values), self.share)
 
     def best(self, values: Tensor) -> Tensor:
-        """The favourite among all members with probability ``share``, else among the frozen."""
+        """The favourite among all members with probability `share`, else among the frozen."""
         frozen, every = self._both(values)
         admitted = torch.rand(values.shape[1], device=values.device) < self.share
         return torch.where(admitted, every.argmax(-1), frozen.argmax(-1))
 
     def _both(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """P(i|s) among the frozen members alone, and among all: ``[B, M]`` each."""
+        """P(i|s) among the frozen members alone, and among all: `[B, M]` each."""
         frozen = torch.nn.functional.pad(self.rule.probs(values[:-1]), (0, 1))
         return frozen, self.rule.probs(values)

@@ -13,10 +13,10 @@ class ChoiceRule(nn.Module, ABC):
 
     @abstractmethod
     def probs(self, values: Tensor) -> Tensor:
-        """P(i|s) for values ``[M, B]``: ``[B, M]``; each row sums to one."""
+        """P(i|s) for values `[M, B]`: `[B, M]`; each row sums to one."""
 
     def best(self, values: Tensor) -> Tensor:
-        """The member that the rule favours most, for values ``[M, B]``: ``[B]`` int64."""
+        """The member that the rule favours most, for values `[M, B]`: `[B]` int64."""
         return self.probs(values).argmax(-1)
 
 
@@ -37,9 +37,9 @@ class Boltzmann(ChoiceRule):
 
 
 def draw(probs: Tensor) -> Tensor:
-    """Draw a member for each row of ``probs`` ``[B, M]``; returns ``[B]`` int64.
+    """Draw a member for each row of `probs` `[B, M]`; returns `[B]` int64.
 
-    Inverse-CDF sampling: unlike ``torch.multinomial`` it needs no check of its input on the host.
+    Inverse-CDF sampling: unlike `torch.multinomial` it needs no check of its input on the host.
     """
     cumulative = probs.cumsum(-1)
     uniform = torch.rand((*probs.shape[:-1], 1), device=probs.device, dtype=probs.dtype)

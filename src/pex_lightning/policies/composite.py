@@ -42,7 +42,7 @@ class CompositePolicy(ActingPolicy):
 
     @torch.no_grad()
     def evaluation_action(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Modes and the best choice, each replaced by a sample with ``eval_epsilon``."""
+        """Modes and the best choice, each replaced by a sample with `eval_epsilon`."""
         batch, device = observation.shape[0], observation.device
         candidates = self.policies.modes(observation)
         explore = torch.rand(batch, 1, device=device) < self.eval_epsilon
@@ -56,5 +56,5 @@ class CompositePolicy(ActingPolicy):
 
 
 def _rows(candidates: Tensor, index: Tensor) -> Tensor:
-    """Rows of ``candidates`` ``[M, B, A]`` at ``index`` ``[B]``: ``[B, A]``."""
+    """Rows of `candidates` `[M, B, A]` at `index` `[B]`: `[B, A]`."""
     return candidates[index, torch.arange(index.shape[0], device=index.device)]

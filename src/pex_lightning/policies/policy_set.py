@@ -25,7 +25,7 @@ class PolicySet(nn.Module):
     Args:
         frozen: Policies that never change; their parameters stop requiring gradients.
         learner: The policy that learns.
-        names: Of all members, the learner's last; by default ``offline`` and ``online``.
+        names: Of all members, the learner's last; by default `offline` and `online`.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class PolicySet(nn.Module):
         return len(self.frozen) + 1
 
     def modes(self, observation: Tensor) -> Tensor:
-        """Every member's mode: ``[B, obs_dim] -> [M, B, action_dim]``."""
+        """Every member's mode: `[B, obs_dim] -> [M, B, action_dim]`."""
         members = [*self._frozen(), self.learner]
         return torch.stack([member.mode(observation) for member in members])
 
     def candidates(self, observation: Tensor) -> Tensor:
-        """What each member proposes when acting: ``[B, obs_dim] -> [M, B, action_dim]``."""
+        """What each member proposes when acting: `[B, obs_dim] -> [M, B, action_dim]`."""
         proposals = [member.mode(observation) for member in self._frozen()]
         proposals.append(self.learner.sample(observation))
         return torch.stack(proposals)
@@ -61,7 +61,7 @@ class PolicySet(nn.Module):
 
         Args:
             number: Which of the frozen members.
-            state: State dict of a ``GaussianPolicy`` for the same environment.
+            state: State dict of a `GaussianPolicy` for the same environment.
         """
         if _shapes(self.frozen[number].state_dict()) == _shapes(state):
             self.frozen[number].load_state_dict(dict(state))

@@ -14,7 +14,7 @@ class CandidateValues(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, observation: Tensor, candidates: Tensor) -> Tensor:
-        """Values of ``[M, B, action_dim]`` at states ``[B, obs_dim]``: ``[M, B]``."""
+        """Values of `[M, B, action_dim]` at states `[B, obs_dim]`: `[M, B]`."""
 
 
 class SmallestQ(CandidateValues):

@@ -54,7 +54,7 @@ def dataset_buffer(transitions: Transitions) -> ReplayBuffer:
 
 
 def online_buffer(capacity: int) -> ReplayBuffer:
-    """An empty TorchRL ring buffer of ``capacity`` rows."""
+    """An empty TorchRL ring buffer of `capacity` rows."""
     return ReplayBuffer(
         storage=LazyTensorStorage(capacity), sampler=RandomSampler(), generator=torch.Generator()
     )
@@ -69,7 +69,7 @@ def sample_chunk(
     offline_fraction: float,
     seed: int,
 ) -> TensorDictBase:
-    """A chunk ``[updates, batch_size]``: every batch has the same share of offline rows.
+    """A chunk `[updates, batch_size]`: every batch has the same share of offline rows.
 
     Args:
         offline: The dataset.
@@ -94,9 +94,9 @@ def sample_chunk(
 
 
 def _draw(buffer: ReplayBuffer, shape: tuple[int, ...], seed: int) -> list[Tensor]:
-    """The columns ``LEARNING_KEYS`` of rows that the buffer's sampler draws, ``[*shape, ...]``.
+    """The columns `LEARNING_KEYS` of rows that the buffer's sampler draws, `[*shape, ...]`.
 
-    ``ReplayBuffer.sample`` draws the same rows; it takes three to four times as long, because it
+    `ReplayBuffer.sample` draws the same rows; it takes three to four times as long, because it
     reads the columns that nobody learns from too, and indexes by a slower way.
     """
     buffer._rng.manual_seed(seed)
@@ -107,7 +107,7 @@ def _draw(buffer: ReplayBuffer, shape: tuple[int, ...], seed: int) -> list[Tenso
 
 
 def _transitions(columns: Sequence[Tensor], batch_size: Sequence[int]) -> TensorDict:
-    """The TensorDict of columns in the order of ``LEARNING_KEYS``."""
+    """The TensorDict of columns in the order of `LEARNING_KEYS`."""
     observation, action, next_observation, reward, terminated = columns
     following = {"observation": next_observation, "reward": reward, "terminated": terminated}
     return TensorDict(

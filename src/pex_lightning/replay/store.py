@@ -24,7 +24,7 @@ from pex_lightning.files.torch_files import load_safely
 
 @dataclass(frozen=True)
 class Segment:
-    """Rows ``start`` to ``stop`` of everything collected, in a file of that folder."""
+    """Rows `start` to `stop` of everything collected, in a file of that folder."""
 
     file: str
     start: int
@@ -36,12 +36,12 @@ class Segment:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Segment:
-        """Undo :meth:`to_dict`."""
+        """Undo `to_dict`."""
         return cls(file=Path(str(raw["file"])).name, start=int(raw["start"]), stop=int(raw["stop"]))
 
 
 def write_segment(folder: Path, rows: TensorDictBase, start: int) -> Segment:
-    """Write rows ``[N]`` aside, then rename them into ``folder``."""
+    """Write rows `[N]` aside, then rename them into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     stop = start + rows.shape[0]
     # A run resumed from an older checkpoint writes the same rows again, and must not replace
@@ -54,7 +54,7 @@ def write_segment(folder: Path, rows: TensorDictBase, start: int) -> Segment:
 
 
 def read_segments(folder: Path, segments: Sequence[Segment]) -> TensorDict | None:
-    """All rows of ``segments`` in order, ``[N]``; None if there are none.
+    """All rows of `segments` in order, `[N]`; None if there are none.
 
     Raises:
         UserError: A file is missing or damaged.

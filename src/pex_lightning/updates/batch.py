@@ -18,9 +18,9 @@ Diagnostics = Mapping[str, Tensor]
 
 
 class Batch(NamedTuple):
-    """``B`` transitions: ``[B, obs_dim]``, ``[B, action_dim]``, and ``[B]`` for the rest.
+    """`B` transitions: `[B, obs_dim]`, `[B, action_dim]`, and `[B]` for the rest.
 
-    ``terminated`` is bool; reaching a time limit does not set it.
+    `terminated` is bool; reaching a time limit does not set it.
     """
 
     observation: Tensor
@@ -61,7 +61,7 @@ class Losses(NamedTuple):
 
 
 def batches(chunk: TensorDictBase) -> Iterator[Batch]:
-    """Cut a chunk ``[K, B]`` in TorchRL's TED layout into its ``K`` batches."""
+    """Cut a chunk `[K, B]` in TorchRL's TED layout into its `K` batches."""
     columns = (
         chunk.get("observation"),
         chunk.get("action"),

@@ -14,11 +14,11 @@ ClipAlgorithm = Literal["norm", "value"]
 
 @dataclass(frozen=True)
 class Clipping:
-    """Limits the gradient of all networks together, as torch's ``clip_grad_*`` functions do.
+    """Limits the gradient of all networks together, as torch's `clip_grad_*` functions do.
 
     Attributes:
         limit: The largest norm or absolute value; None for no limit.
-        algorithm: Limits the ``norm`` over all gradients, or every ``value`` separately.
+        algorithm: Limits the `norm` over all gradients, or every `value` separately.
     """
 
     limit: float | None = None

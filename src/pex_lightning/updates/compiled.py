@@ -1,8 +1,8 @@
 """The update as one compiled function: losses, their gradient, Adam and the Polyak step.
 
-It computes the same as :mod:`pex_lightning.updates.plain`, up to rounding, from the same losses and
+It computes the same as `pex_lightning.updates.plain`, up to rounding, from the same losses and
 with the same optimizer state, so checkpoints of the two are interchangeable. It neither calls
-Lightning's hooks between backward and step nor sets the parameters' ``.grad``.
+Lightning's hooks between backward and step nor sets the parameters' `.grad`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class CompiledUpdate:
 
     The parameters of each group and their Adam moments move into a few flat tensors; the tensors of
     the module and of the optimizer become views of them, which saves passing about a hundred
-    tensors in every call. Compiling begins at once; until :meth:`finish`, plain updates may go on.
+    tensors in every call. Compiling begins at once; until `finish`, plain updates may go on.
     Besides the batch, the losses may read parameters and buffers of the module; all other
-    attributes, also the optimizer's such as ``betas``, are compiled in as constants. Random numbers
+    attributes, also the optimizer's such as `betas`, are compiled in as constants. Random numbers
     come from torch's generator in the same order as in the plain update; on a CPU they are equal.
 
     Args:
@@ -85,7 +85,7 @@ class CompiledUpdate:
 
     @property
     def waits(self) -> bool:
-        """Whether :meth:`finish` has to wait for the compiler; False if all came from the cache."""
+        """Whether `finish` has to wait for the compiler; False if all came from the cache."""
         return any(pending.waits for pending in self._pending)
 
     def finish(self) -> None:
@@ -157,8 +157,8 @@ def _addresses(module: nn.Module, optimizer: Adam) -> list[int]:
 class _UpdateFunctions:
     """A whole update and its two halves, each as a function of one list of tensors.
 
-    The list begins with the tensors of ``state()``; for ``update`` and ``gradient`` the columns of
-    the batch follow, for ``step`` the gradients.
+    The list begins with the tensors of `state()`; for `update` and `gradient` the columns of
+    the batch follow, for `step` the gradients.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class _UpdateFunctions:
         return [*(t for group in self._groups for t in group.tensors), *self._held.values()]
 
     def named(self, diagnostics: list[Tensor]) -> Diagnostics:
-        """The diagnostics that ``update`` and ``gradient`` return, by name."""
+        """The diagnostics that `update` and `gradient` return, by name."""
         return dict(zip(self._diagnostics, diagnostics, strict=True))
 
     def update(self, tensors: list[Tensor]) -> list[Tensor]:
@@ -191,21 +191,21 @@ class _UpdateFunctions:
         return diagnostics
 
     def gradient(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Return the gradient ``[P]`` of the summed losses for each group, then the diagnostics."""
+        """Return the gradient `[P]` of the summed losses for each group, then the diagnostics."""
         given = iter(tensors)
         groups, held = self._take_state(given)
         gradients, diagnostics = self._gradients(groups, held, Batch(*given))
         return [*gradients, *diagnostics]
 
     def step(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Apply a gradient ``[P]`` for each group in place, then the rule's ``after_step``."""
+        """Apply a gradient `[P]` for each group in place, then the rule's `after_step`."""
         given = iter(tensors)
         groups, held = self._take_state(given)
         self._step(groups, held, list(given))
         return []
 
     def _take_state(self, given: Iterator[Tensor]) -> tuple[list[FlatGroup], dict[str, Tensor]]:
-        """Take the groups and the held tensors, as ``state()`` lists them, from an iterator."""
+        """Take the groups and the held tensors, as `state()` lists them, from an iterator."""
         groups = [
             group._replace(tensors=FlatTensors(*(next(given) for _ in group.tensors)))
             for group in self._groups
@@ -250,7 +250,7 @@ class _MethodWithTensors(nn.Module):
         return self._method(*args)
 
     def called(self, tensors: dict[str, Tensor], *args: Any) -> Any:
-        """Call the method with ``tensors``, by their names in the module."""
+        """Call the method with `tensors`, by their names in the module."""
         renamed = {f"module.{name}": tensor for name, tensor in tensors.items()}
         return torch.func.functional_call(self, renamed, args)
 

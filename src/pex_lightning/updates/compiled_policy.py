@@ -1,4 +1,4 @@
-"""An acting policy whose ``act`` can be replaced by a compiled function during a run."""
+"""An acting policy whose `act` can be replaced by a compiled function during a run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pex_lightning.updates.compilation.source import Layout
 
 
 class CompiledPolicy(ActingPolicy):
-    """Acts as ``policy`` does, with the same random numbers, but faster for a single state.
+    """Acts as `policy` does, with the same random numbers, but faster for a single state.
 
     The policy may read nothing that changes other than its parameters and buffers.
 
     Args:
-        policy: Acts until :meth:`use` is called, and for inputs other than a single state.
+        policy: Acts until `use` is called, and for inputs other than a single state.
     """
 
     def __init__(self, policy: ActingPolicy) -> None:
@@ -27,7 +27,7 @@ class CompiledPolicy(ActingPolicy):
         self._state: Layout | None = None
 
     def act(self, observation: Tensor, memory: Tensor) -> Choice:
-        """Choose actions for ``[B, obs_dim]`` and memories ``[B, memory_size]``."""
+        """Choose actions for `[B, obs_dim]` and memories `[B, memory_size]`."""
         if self._act is None or Layout.of(observation) != self._state:
             return self.policy.act(observation, memory)
         if self.memory_size == 0:
@@ -36,11 +36,11 @@ class CompiledPolicy(ActingPolicy):
         return Choice(*self._act([*self._tensors, observation, memory]))
 
     def evaluation_action(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Choose actions for an evaluation, as ``policy`` does."""
+        """Choose actions for an evaluation, as `policy` does."""
         return self.policy.evaluation_action(observation, memory)
 
     def begin(self, compiler: Compiler, observation: Tensor) -> PendingFunction:
-        """Begin to compile ``act`` for one state ``[1, obs_dim]``; give the result to :meth:`use`.
+        """Begin to compile `act` for one state `[1, obs_dim]`; give the result to `use`.
 
         Raises:
             CompilationError: The policy cannot be compiled.
@@ -65,12 +65,12 @@ class CompiledPolicy(ActingPolicy):
         return compiler.begin(act, [*self._tensors, observation, *memory])
 
     def use(self, act: Function) -> None:
-        """Use the compiled ``act`` from now on."""
+        """Use the compiled `act` from now on."""
         self._act = act
 
 
 class _Act(nn.Module):
-    """A module whose ``forward`` is a policy's ``act``, with the result as a list of tensors."""
+    """A module whose `forward` is a policy's `act`, with the result as a list of tensors."""
 
     def __init__(self, policy: ActingPolicy) -> None:
         super().__init__()

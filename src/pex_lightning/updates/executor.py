@@ -81,7 +81,7 @@ class UpdateExecutor:
         self._set_learning_rates()
 
     def run(self, chunk: TensorDictBase) -> Diagnostics:
-        """Take one gradient step for each of the ``K`` batches of a chunk ``[K, B]``.
+        """Take one gradient step for each of the `K` batches of a chunk `[K, B]`.
 
         Returns:
             The diagnostics of the last batch.
@@ -96,7 +96,7 @@ class UpdateExecutor:
                 diagnostics = self._plain(batch)
                 self._set_learning_rates()
             return diagnostics
-        # Count the step in ``global_step``, as Lightning's optimizer wrapper does.
+        # Count the step in `global_step`, as Lightning's optimizer wrapper does.
         loop = self._rule.trainer.fit_loop.epoch_loop
         progress = loop.manual_optimization.optim_step_progress
         for batch in batches(chunk):
@@ -146,7 +146,7 @@ class UpdateExecutor:
         return False
 
     def _true_everywhere(self, here: bool) -> bool:
-        """Whether ``here`` is true in all processes of the run; all of them have to call this."""
+        """Whether `here` is true in all processes of the run; all of them have to call this."""
         strategy: Any = self._rule.trainer.strategy
         return bool(strategy.reduce_boolean_decision(here, all=True))
 
@@ -161,7 +161,7 @@ class UpdateExecutor:
         return None
 
     def _begin(self, batch: Batch) -> None:
-        """Begin to compile; a failure is stored for ``_finish``, which all processes call."""
+        """Begin to compile; a failure is stored for `_finish`, which all processes call."""
         world_size = self._rule.trainer.world_size
         self._compiler = Compiler()
         try:
@@ -204,7 +204,7 @@ class UpdateExecutor:
             return
         if self._collecting is not None and act is not None:
             self._collecting.use(act)
-        # Free the gradients of the plain updates; the compiled one does not use ``.grad``.
+        # Free the gradients of the plain updates; the compiled one does not use `.grad`.
         self._rule.zero_grad()
 
     def _go_on_plain(self, reason: str) -> None:

@@ -50,7 +50,7 @@ class FlatGroup(NamedTuple):
         Args:
             settings: One of the optimizer's groups, without weight decay.
             optimizer: The optimizer; missing state is created.
-            names: Names of the parameters, by their ``id``.
+            names: Names of the parameters, by their `id`.
         """
         assert settings["weight_decay"] == 0.0
         assert not settings["amsgrad"]
@@ -86,7 +86,7 @@ class FlatGroup(NamedTuple):
         self.tensors.learning_rate.fill_(self.settings["lr"])
 
     def step(self, gradient: Tensor) -> None:
-        """Adam (arXiv 1412.6980, algorithm 1), in place; ``gradient`` is [P].
+        """Adam (arXiv 1412.6980, algorithm 1), in place; `gradient` is [P].
 
         The result is torch's up to rounding. The bias corrections are computed once for the group,
         so that an element costs one root and one division.
@@ -105,7 +105,7 @@ class FlatGroup(NamedTuple):
 
 
 def _flattened(states: list[dict[str, Tensor]], key: str) -> Tensor:
-    """Join the entries ``key`` of all states in one tensor; they become views of it."""
+    """Join the entries `key` of all states in one tensor; they become views of it."""
     values = [state[key] for state in states]
     flat = torch.cat([value.flatten() for value in values])
     shapes = [value.shape for value in values]

@@ -26,7 +26,7 @@ class PlainUpdate:
     def __call__(self, batch: Batch) -> Diagnostics:
         """Take one gradient step; return the diagnostics."""
         rule = self._rule
-        # Lightning's wrapper of the optimizer counts the step in ``global_step``.
+        # Lightning's wrapper of the optimizer counts the step in `global_step`.
         optimizer: Any = rule.optimizers()
         losses = rule.losses(batch)
         losses.check_terms(self._groups)

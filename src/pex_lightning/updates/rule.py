@@ -14,7 +14,7 @@ class UpdateRule(LightningModule, ABC):
     """A module with the parts of a gradient step that depend on the method.
 
     Attributes:
-        learning_rate: Adam's learning rate, before :meth:`learning_rate_factors`.
+        learning_rate: Adam's learning rate, before `learning_rate_factors`.
     """
 
     learning_rate: float
@@ -27,9 +27,9 @@ class UpdateRule(LightningModule, ABC):
         """Do what follows the optimizer's step, for example a Polyak step of the target network."""
 
     def learning_rate_factors(self, step: int) -> Mapping[str, float]:
-        """Factors on the learning rates after ``step`` updates, by parameter group.
+        """Factors on the learning rates after `step` updates, by parameter group.
 
-        Missing groups have the factor 1. The factors depend on ``step`` alone, so that a resumed
+        Missing groups have the factor 1. The factors depend on `step` alone, so that a resumed
         run needs no further state.
         """
         return {}

@@ -18,7 +18,7 @@ def test_a_process_gets_its_threads_and_how_they_wait(
         for variant in table.variants(case, 2, ["float32"])
     ]
     assert [found.get("OMP_WAIT_POLICY") for found in settings] == ["PASSIVE", "ACTIVE", None]
-    # As ``fit`` sets it.
+    # As `fit` sets it.
     assert [found.get("GOMP_SPINCOUNT") for found in settings] == ["1000", None, None]
     (single,) = table.variants(ours, 1, ["float32"])
     assert process.environment(single)["OMP_NUM_THREADS"] == "1"

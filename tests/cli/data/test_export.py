@@ -1,4 +1,4 @@
-"""``pex-lightning data export`` on a finished run."""
+"""`pex-lightning data export` on a finished run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pex-lightning data fetch``."""
+"""`pex-lightning data fetch`."""
 
 import json
 import logging

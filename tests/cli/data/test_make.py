@@ -1,4 +1,4 @@
-"""``pex-lightning data make``."""
+"""`pex-lightning data make`."""
 
 import json
 import os

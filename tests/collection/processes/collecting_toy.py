@@ -74,7 +74,7 @@ class Level(ActingPolicy):
 
 
 class Stamped(ActingPolicy):
-    """PEX's acting policy, which says in ``choice_probs`` after which update it acted.
+    """PEX's acting policy, which says in `choice_probs` after which update it acted.
 
     It reads the update off π_θ's admission, which rises by a thousandth with each.
     """

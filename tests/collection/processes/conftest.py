@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def collecting() -> Iterator[Any]:
-    """The module ``collecting_toy``, its environment registered."""
+    """The module `collecting_toy`, its environment registered."""
     with pytest.MonkeyPatch.context() as patch:
         # Processes are given sys.path, so that they find the toy's module.
         patch.syspath_prepend(str(Path(__file__).parent))

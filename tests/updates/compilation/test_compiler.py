@@ -68,7 +68,7 @@ def test_it_does_what_the_function_does(compiler: Compiler) -> None:
 
 
 def minus(tensors: Tensors) -> Tensors:
-    """As many tensors as ``noisy_step``, of the same kinds."""
+    """As many tensors as `noisy_step`, of the same kinds."""
     state, change = tensors
     state.sub_(change)
     return [state.sum(), state - 1.0]

@@ -1,4 +1,4 @@
-"""``pex-lightning data``: list, fetch, make, look at and export datasets."""
+"""`pex-lightning data`: list, fetch, make, look at and export datasets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMANDS = ("list", "fetch", "make", "info", "export")
 
 
 def data(argv: list[str]) -> int:
-    """Run ``pex-lightning data``; returns the exit code.
+    """Run `pex-lightning data`; returns the exit code.
 
     Raises:
         UserError: There is no such command, or its arguments are wrong.

@@ -1,4 +1,4 @@
-"""``pex-lightning data export``: what a run experienced, as a dataset to share."""
+"""`pex-lightning data export`: what a run experienced, as a dataset to share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pex-lightning data fetch``: download published D4RL datasets."""
+"""`pex-lightning data fetch`: download published D4RL datasets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pex-lightning data info``: what is in a dataset, in words, numbers and a picture."""
+"""`pex-lightning data info`: what is in a dataset, in words, numbers and a picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pex-lightning data list``: the tasks of D4RL, and the datasets that can be made here."""
+"""`pex-lightning data list`: the tasks of D4RL, and the datasets that can be made here."""
 
 from __future__ import annotations
 

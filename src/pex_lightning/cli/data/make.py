@@ -1,4 +1,4 @@
-"""``pex-lightning data make``: record a dataset on this machine."""
+"""`pex-lightning data make`: record a dataset on this machine."""
 
 from __future__ import annotations
 

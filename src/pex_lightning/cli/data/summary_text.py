@@ -1,4 +1,4 @@
-"""What ``pex-lightning data info`` prints: a summary as text and as JSON."""
+"""What `pex-lightning data info` prints: a summary as text and as JSON."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class PendingFunction(NamedTuple):
 
     Attributes:
         finish: Waits for the compiled function; raises CompilationError if compiling failed.
-        waits: Whether ``finish`` takes time; False if the function came from the cache.
+        waits: Whether `finish` takes time; False if the function came from the cache.
     """
 
     finish: Callable[[], Function]
@@ -55,11 +55,11 @@ class Compiler:
     The cache holds machine code; a file's name is a hash of the function, the processor, the number
     of threads, the C library, the compiler settings and the version of torch. Files in it are
     executed, so, as with torch's own cache, nobody else may have write access to the folder. For
-    CUDA devices ``torch.compile`` compiles in this process and uses its own cache.
+    CUDA devices `torch.compile` compiles in this process and uses its own cache.
 
     Args:
-        folder: The cache; None for ``$TORCHINDUCTOR_CACHE_DIR``, by default
-            ``$XDG_CACHE_HOME/pex-lightning/compiled``.
+        folder: The cache; None for `$TORCHINDUCTOR_CACHE_DIR`, by default
+            `$XDG_CACHE_HOME/pex-lightning/compiled`.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -67,9 +67,9 @@ class Compiler:
         self._processes: list[JobProcess] = []
 
     def begin(self, function: Function, tensors: list[Tensor]) -> PendingFunction:
-        """Trace ``function`` on tensors like these and begin to compile it.
+        """Trace `function` on tensors like these and begin to compile it.
 
-        Apart from ``tensors`` and torch's random generator, whatever the function reads is compiled
+        Apart from `tensors` and torch's random generator, whatever the function reads is compiled
         in as a constant. If autocast is on, it becomes part of the compiled function.
 
         Raises:
@@ -129,7 +129,7 @@ def _loaded(path: Path) -> Function:
         package = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
     except Exception as error:
         raise CompilationError(f"{path} cannot be loaded ({in_one_line(error)})") from error
-    # ``boxed_run`` takes and returns lists of tensors, as ``Function`` does.
+    # `boxed_run` takes and returns lists of tensors, as `Function` does.
     return cast(Function, package.loader.boxed_run)
 
 
@@ -177,7 +177,7 @@ def _environment() -> list[tuple[str, str]]:
 
 
 def _compiled_here(graph: GraphModule, tensors: list[Tensor]) -> Function:
-    """Compile with ``torch.compile``; ``tensors`` and random generators are not changed."""
+    """Compile with `torch.compile`; `tensors` and random generators are not changed."""
     options: Any = {
         # Later calls are given tensors like the traced ones, so checking them is a waste.
         "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,

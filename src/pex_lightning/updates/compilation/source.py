@@ -20,7 +20,7 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, tensor: Tensor) -> Layout:
-        """The layout of ``tensor``."""
+        """The layout of `tensor`."""
         return cls(tuple(tensor.shape), tensor.stride(), tensor.dtype)
 
     def empty(self) -> Tensor:
@@ -31,11 +31,11 @@ class Layout(NamedTuple):
 class FunctionSource(NamedTuple):
     """A function of tensors as Python code from torch.fx, one line for each torch operation.
 
-    A ``GraphModule`` cannot be sent to the process: unpickling traces it again, and operations
+    A `GraphModule` cannot be sent to the process: unpickling traces it again, and operations
     that take no tensor, such as random draws, would become constants.
 
     Attributes:
-        code: Python code that defines ``forward``.
+        code: Python code that defines `forward`.
         constants: Constant tensors that the code refers to, by name.
         arguments: Layouts of the arguments.
     """
@@ -46,7 +46,7 @@ class FunctionSource(NamedTuple):
 
     @classmethod
     def of(cls, graph: GraphModule, arguments: list[Tensor]) -> FunctionSource:
-        """The source of a graph on the CPU that takes ``arguments`` as separate arguments."""
+        """The source of a graph on the CPU that takes `arguments` as separate arguments."""
         used = {node.target for node in graph.graph.nodes if node.op == "get_attr"}
         constants = {str(name): getattr(graph, str(name)) for name in sorted(used, key=str)}
         return cls(graph.code, constants, [Layout.of(tensor) for tensor in arguments])
@@ -57,7 +57,7 @@ class FunctionSource(NamedTuple):
         return repr((self.code, numbers, self.arguments))
 
     def module(self) -> nn.Module:
-        """The function as a module whose ``forward`` takes one list of tensors."""
+        """The function as a module whose `forward` takes one list of tensors."""
         return _Module(self)
 
     def examples(self) -> list[Tensor]:

@@ -69,7 +69,7 @@ def _compile(job: CompileJob) -> None:
 
 
 if __name__ == "__main__":
-    # Import under the module's name: the pickled job refers to that name, not ``__main__``.
+    # Import under the module's name: the pickled job refers to that name, not `__main__`.
     from pex_lightning.updates.compilation.worker import main as run
 
     run()
