@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from tensordict import TensorDict
 
 from pex_lightning.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 ACTION_MARGIN = 1e-5
 """D4RL's clip, as a share of half the action range: ±(1-1e-5) for actions in [-1, 1]."""
