@@ -81,7 +81,8 @@ class Worker:
         """
         try:
             reply = self.pipe.recv()
-        except (EOFError, ConnectionResetError) as error:
+        except (EOFError, OSError) as error:
+            # The end of the pipe, between two replies or in the middle of one.
             raise UserError(f"{self._name} {self._how_it_ended()}") from error
         if isinstance(reply, _Failure):
             raise reply.error from WorkerTraceback(f"\n{reply.details}")

@@ -223,6 +223,11 @@ class Algorithm(UpdateRule):
             take_moments(optimizer, checkpoint, names)
         return optimizer
 
+    def on_train_batch_start(self, batch: TensorDictBase, batch_idx: int) -> None:
+        """Stop where the losses of the chunk before are not finite."""
+        assert self._executor is not None
+        self._executor.check_losses()
+
     def training_step(self, chunk: TensorDictBase, batch_idx: int) -> None:
         """One gradient step for each of the chunk's `K` batches."""
         assert self._executor is not None
@@ -242,6 +247,7 @@ class Algorithm(UpdateRule):
     def on_train_end(self) -> None:
         """Let go of what was compiled, and of the memory that it holds."""
         if self._executor is not None:
+            self._executor.check_losses()
             self._executor.end()
         self.hold_unregistered("_collecting", None)
 

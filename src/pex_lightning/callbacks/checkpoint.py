@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
@@ -111,6 +112,7 @@ class RunCheckpoint(Checkpoint):
         self._save(trainer, self.best)
 
     def _save(self, trainer: Trainer, path: Path) -> None:
+        _check_finite(trainer, path)
         replay = self._directory / "replay"
         self._files[path.name] = stage_data(trainer).save_replay(replay)
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -120,6 +122,24 @@ class RunCheckpoint(Checkpoint):
         trainer.strategy.barrier("checkpoint")
         listed = set().union(*self._files.values())
         remove_unlisted(replay / f"rank-{trainer.global_rank}", listed)
+
+
+def _check_finite(trainer: Trainer, path: Path) -> None:
+    """Refuse to put parameters that are not finite in the place of a checkpoint.
+
+    Raises:
+        UserError: Names the first of them, and what can be resumed from.
+    """
+    for name, value in trainer.lightning_module.state_dict().items():
+        if not torch.isfinite(value).all():
+            known = [path, *(path.with_name(file) for file in (LAST, BEST))]
+            kept = next((file for file in known if file.exists()), None)
+            go_on = "Start again with" if kept is None else f"Go on with --ckpt_path {kept} and"
+            raise UserError(
+                f"training has diverged: {name} is not finite at update {trainer.global_step:,}, "
+                f"so {path} is not written. {go_on} a smaller --model.learning_rate or a "
+                "--model.gradient_clip_val, or scale rewards and observations."
+            )
 
 
 def _replay_files(path: Path, rank: int) -> set[str]:

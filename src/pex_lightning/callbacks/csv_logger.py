@@ -11,7 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from pex_lightning.files.atomic import replaced
+from pex_lightning.files.atomic import remove_leftovers, replaced
 
 
 class MetricsCSV(Logger):
@@ -34,6 +34,7 @@ class MetricsCSV(Logger):
     ) -> None:
         super().__init__()
         self._file = directory / "metrics.csv"
+        remove_leftovers(self._file)
         self._constants = dict(constants or {})
         self._columns = ["step", *self._constants]
         self._rows: list[dict[str, Any]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 from pex_lightning.errors import UserError
 from pex_lightning.version import __version__
@@ -40,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(command, argv[1:])
     except UserError as error:
+        if os.environ.get("PEX_LIGHTNING_TRACEBACK"):
+            traceback.print_exc()
         rank = os.environ.get("LOCAL_RANK", "0")
         sys.stderr.write(f"error: {error}\n" if rank == "0" else f"process {rank}: {error}\n")
         return 2

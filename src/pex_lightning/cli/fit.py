@@ -17,6 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from pex_lightning.algorithms import Algorithm
 from pex_lightning.cli.console import sigterm_as_exit
 from pex_lightning.cli.parser import FitCLI, parse_fit
+from pex_lightning.cli.run_folder import owned_by_this_run
 from pex_lightning.cli.settings import RunSettings
 from pex_lightning.cli.stage import Stage, StageEnd
 from pex_lightning.cli.stage_checks import check_stages
@@ -88,6 +89,13 @@ class _Run:
         if resumed is self._main and checkpoint is not None and self._is_finished(checkpoint):
             return 0
         given = self._given_offline_checkpoint()
+        with owned_by_this_run(self._settings.directory):
+            return self._train(resumed, checkpoint, given)
+
+    def _train(
+        self, resumed: Stage | None, checkpoint: Checkpoint | None, given: Checkpoint | None
+    ) -> int:
+        """Run the stages that are left."""
         if checkpoint is None:
             self._delete_earlier_run()
         if self._main.module.takes and resumed is not self._main:

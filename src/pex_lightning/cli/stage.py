@@ -25,7 +25,7 @@ from pex_lightning.callbacks.progress import RunProgressBar
 from pex_lightning.cli.settings import EvaluationSettings
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.errors import UserError
-from pex_lightning.files.atomic import replaced
+from pex_lightning.files.atomic import remove_leftovers, replaced
 from pex_lightning.handover import Checkpoint, check_resume
 from pex_lightning.handover.checkpoint import Stage as StageName
 from pex_lightning.seeding import derive_seed
@@ -206,6 +206,7 @@ class Stage:
 
     @rank_zero_only
     def _write_config(self) -> None:
+        remove_leftovers(self.directory / "config.yaml")
         with replaced(self.directory / "config.yaml") as aside:
             aside.write_text(self.config)
 

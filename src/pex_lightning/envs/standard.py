@@ -10,6 +10,8 @@ from gymnasium import spaces
 from pex_lightning.envs.maze_env import MazeEnv
 from pex_lightning.errors import UserError
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 GOAL_KEYS = ("achieved_goal", "observation", "desired_goal")
 """Keys of a goal environment's dict observation, in the order in which they are concatenated."""
 
@@ -17,12 +19,17 @@ GOAL_KEYS = ("achieved_goal", "observation", "desired_goal")
 class StandardEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Flat float32 observations, float32 actions, and `info["success"]` as a bool.
 
+    What the environment gives is compared with what it promised before anything is made of it.
+
     Args:
         env: An environment whose spaces `make_env` has checked.
         obs_keys: Keys of a dict observation in the order of concatenation; empty for a Box.
+        name: What errors call it.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], obs_keys: tuple[str, ...]) -> None:
+    def __init__(
+        self, env: gymnasium.Env[Any, Any], obs_keys: tuple[str, ...], name: str = "of yours"
+    ) -> None:
         super().__init__(env)
         self.obs_keys = obs_keys
         space, actions = env.observation_space, env.action_space
@@ -33,31 +40,72 @@ class StandardEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             actions.low.astype(np.float32), actions.high.astype(np.float32), dtype=np.float32
         )
         self._action_dtype = actions.dtype
+        self._shapes = [part.shape for part in parts]
+        self._name, self._step = name, 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
-        """Start an episode; returns the observation `[obs_dim]` and info."""
+        """Start an episode; returns the observation `[obs_dim]` and info.
+
+        Raises:
+            UserError: The observation is not what the environment promised, or is not finite.
+        """
+        self._step = 0
         observation, info = self.env.reset(seed=seed, options=options)
         return self._flat(observation), info
 
     def step(
         self, action: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Apply an action `[action_dim]`; returns observation `[obs_dim]`, reward, ends, info."""
+        """Apply an action `[action_dim]`; returns observation `[obs_dim]`, reward, ends, info.
+
+        Raises:
+            UserError: One of them is not what the environment promised, or is not finite.
+        """
+        self._step += 1
         given = np.asarray(action, dtype=self._action_dtype)
+        reward: Any
         observation, reward, terminated, truncated, info = self.env.step(given)
         for key in ("success", "is_success"):
             if key in info:
                 info["success"] = bool(info[key])
                 break
+        # NaN is not below anything either.
+        if np.size(reward) != 1 or not abs(float(reward)) <= _LARGEST:
+            raise self._broken(f"the reward {reward!r}", "a number that float32 can hold")
+        for name, flag in (("terminated", terminated), ("truncated", truncated)):
+            if np.size(flag) != 1 or flag not in (False, True):
+                raise self._broken(f"{name} {flag!r}", "true or false")
         return self._flat(observation), float(reward), bool(terminated), bool(truncated), info
 
     def _flat(self, observation: Any) -> npt.NDArray[np.float32]:
         if self.obs_keys:
-            parts = [np.ravel(observation[key]) for key in self.obs_keys]
-            return np.concatenate(parts).astype(np.float32)
-        return np.array(observation, dtype=np.float32).ravel()
+            missing = [key for key in self.obs_keys if key not in observation]
+            if missing:
+                raise self._broken(f"an observation without {missing}", str(self.obs_keys))
+        parts = [observation[key] for key in self.obs_keys] if self.obs_keys else [observation]
+        for i, (part, shape) in enumerate(zip(parts, self._shapes, strict=True)):
+            if np.shape(part) != shape:
+                where = f" of {self.obs_keys[i]!r}" if self.obs_keys else ""
+                raise self._broken(
+                    f"an observation{where} of shape {np.shape(part)}", f"{shape} as it promised"
+                )
+        with np.errstate(over="ignore"):
+            flat = np.concatenate([np.ravel(part) for part in parts]).astype(np.float32)
+        if not np.isfinite(flat).all():
+            first = int(np.flatnonzero(~np.isfinite(flat))[0])
+            raise self._broken(
+                f"{flat[first]} as number {first} of the observation", "numbers that are finite"
+            )
+        return flat
+
+    def _broken(self, found: str, expected: str) -> UserError:
+        when = f"step {self._step} of an episode" if self._step else "a reset"
+        return UserError(
+            f"environment {self._name}: found {found} at {when}, expected {expected}. Nothing of "
+            "it is learnt from; repair the environment."
+        )
 
 
 def time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
@@ -106,7 +154,7 @@ def standardise(
     obs_keys = _obs_keys(env, env_id)
     if isinstance(env.unwrapped, MazeEnv):
         return env
-    return StandardEnv(env, obs_keys)
+    return StandardEnv(env, obs_keys, env_id)
 
 
 def _obs_keys(env: gymnasium.Env[Any, Any], env_id: str) -> tuple[str, ...]:

@@ -9,8 +9,11 @@ over half a minute after it was last renewed.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
 import logging
+import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +21,10 @@ from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 _log = logging.getLogger(__name__)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+
+
+class HeldError(Exception):
+    """Another process has the lock; the text says which, as far as it is known."""
 
 
 @contextlib.contextmanager
@@ -29,12 +36,45 @@ def locked(target: Path) -> Iterator[None]:
     Raises:
         OSError: The folder cannot be written to.
     """
+    with _locked(target, wait=True):
+        yield
+
+
+@contextlib.contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Be the only process that writes into a folder, until the block or the process ends.
+
+    Raises:
+        HeldError: Another process does so already.
+        OSError: The folder cannot be written to.
+    """
+    note = folder / ".owner"
+    try:
+        with _locked(folder / "run", wait=False):
+            note.write_text(f"process {os.getpid()} on {socket.gethostname()} since {_now()}")
+            try:
+                yield
+            finally:
+                note.unlink(missing_ok=True)
+    except Timeout as error:
+        try:
+            raise HeldError(note.read_text()[:200]) from error
+        except OSError:
+            raise HeldError("another process") from error
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+
+
+@contextlib.contextmanager
+def _locked(target: Path, wait: bool) -> Iterator[None]:
     path = target.with_name(f".{target.name}.lock")
     # Where the system says that there is no such file, as in /proc, filelock would wait for ever.
     path.touch()
     lock: BaseFileLock = FileLock(path, fallback_to_soft=False)
     try:
-        _acquire(lock, path)
+        _acquire(lock, path, wait)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
@@ -46,7 +86,7 @@ def locked(target: Path) -> Iterator[None]:
             lease.name,
         )
         lock = SoftFileLease(lease)
-        _acquire(lock, lease)
+        _acquire(lock, lease, wait)
     try:
         yield
     finally:
@@ -57,9 +97,11 @@ def locked(target: Path) -> Iterator[None]:
         lock.release()
 
 
-def _acquire(lock: BaseFileLock, path: Path) -> None:
+def _acquire(lock: BaseFileLock, path: Path, wait: bool) -> None:
     try:
         lock.acquire(blocking=False)
     except Timeout:
+        if not wait:
+            raise
         _log.info("%s: another process is making or fetching it; waiting", path.parent)
         lock.acquire()

@@ -17,6 +17,10 @@ Diagnostics = Mapping[str, Tensor]
 """Detached scalars on the training device, to be logged under these names."""
 
 
+TERM = "term "
+"""How the names of losses begin where they stand beside diagnostics."""
+
+
 class Batch(NamedTuple):
     """`B` transitions: `[B, obs_dim]`, `[B, action_dim]`, and `[B]` for the rest.
 
@@ -46,6 +50,10 @@ class Losses(NamedTuple):
     def total(self) -> Tensor:
         """The sum of the terms; its backward pass gives each group the gradient of its own term."""
         return functools.reduce(operator.add, self.terms.values())
+
+    def results(self) -> Diagnostics:
+        """What an update gives back: the diagnostics, and the terms under `TERM` and their name."""
+        return {**self.diagnostics, **{TERM + name: t.detach() for name, t in self.terms.items()}}
 
     def check_terms(self, groups: AbstractSet[str]) -> None:
         """Make sure that there is one term for each parameter group.

@@ -218,7 +218,7 @@ class _UpdateFunctions:
         def total(parameters: dict[str, Tensor]) -> tuple[Tensor, Diagnostics]:
             losses: Losses = self._losses.called({**parameters, **held}, batch)
             losses.check_terms({group.settings["name"] for group in groups})
-            return losses.total, losses.diagnostics
+            return losses.total, losses.results()
 
         found, diagnostics = torch.func.grad(total, has_aux=True)(_views_of(groups))
         self._diagnostics = list(diagnostics)

@@ -23,6 +23,7 @@ from pex_lightning.updates.compilation.compiler import (
 )
 from pex_lightning.updates.compiled import CompileChoice, CompiledUpdate
 from pex_lightning.updates.compiled_policy import CompiledPolicy
+from pex_lightning.updates.loss_watch import LossWatch
 from pex_lightning.updates.plain import PlainUpdate
 from pex_lightning.updates.rule import UpdateRule
 
@@ -69,6 +70,7 @@ class UpdateExecutor:
         self._choice = choice
         self._clipping = clipping
         self._plain = PlainUpdate(rule, clipping)
+        self._watch = LossWatch()
         on_cuda = rule.device.type == "cuda"
         # On a GPU, acting on one state is bound by kernel launches, compiled or not.
         self._collecting = None if on_cuda else collecting
@@ -93,19 +95,28 @@ class UpdateExecutor:
         compiled = self._compiled_for(next(batches(chunk)))
         if compiled is None:
             for batch in batches(chunk):
-                diagnostics = self._plain(batch)
+                results = self._plain(batch)
                 self._set_learning_rates()
-            return diagnostics
+            return self._watch.keep(results, chunk, self._rule.global_step)
         # Count the step in `global_step`, as Lightning's optimizer wrapper does.
         loop = self._rule.trainer.fit_loop.epoch_loop
         progress = loop.manual_optimization.optim_step_progress
         for batch in batches(chunk):
-            diagnostics = compiled(batch)
+            results = compiled(batch)
             progress.increment_ready()
             progress.increment_completed()
             self._set_learning_rates()
-        # The next replay of a CUDA graph overwrites the diagnostics.
-        return {name: value.clone() for name, value in diagnostics.items()}
+        # The next replay of a CUDA graph overwrites the results.
+        results = {name: value.clone() for name, value in results.items()}
+        return self._watch.keep(results, chunk, self._rule.global_step)
+
+    def check_losses(self) -> None:
+        """Make sure that the losses of the last chunk were finite; call it between chunks.
+
+        Raises:
+            UserError: One was not.
+        """
+        self._watch.check()
 
     def _set_learning_rates(self) -> None:
         factors = self._rule.learning_rate_factors(self._rule.global_step)

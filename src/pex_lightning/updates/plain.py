@@ -35,4 +35,4 @@ class PlainUpdate:
         self._clipping.clip_(p for group in optimizer.param_groups for p in group["params"])
         optimizer.step()
         rule.after_step()
-        return losses.diagnostics
+        return losses.results()
