@@ -13,6 +13,7 @@ from torchrl.collectors import Collector
 
 from pex_lightning.collection.environment import MEMORY, NEXT_MEMORY, CollectorEnv
 from pex_lightning.envs.factory import EnvFactory
+from pex_lightning.errors import UserError, in_one_line
 from pex_lightning.policies.acting import ActingPolicy
 
 
@@ -39,6 +40,23 @@ class Collection(Protocol):
 
     def close(self) -> None:
         """Close the environments; a second call does nothing."""
+
+
+def collected(collection: Collection, count: int, env_id: str) -> list[EnvFrames]:
+    """Collect frames; what an environment raises in this process is told in one line.
+
+    Raises:
+        UserError: The environment failed.
+    """
+    try:
+        return collection.collect(count)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"environment {env_id} failed while it was stepped: {in_one_line(error)}. With "
+            "PEX_LIGHTNING_TRACEBACK=1 the traceback is shown."
+        ) from error
 
 
 class PolicyModule(TensorDictModuleBase):  # type: ignore[misc]

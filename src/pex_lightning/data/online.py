@@ -13,14 +13,19 @@ from pytorch_lightning import Trainer
 from tensordict import TensorDictBase
 from torchrl.data import ReplayBuffer
 
-from pex_lightning.collection.local import Collection, EnvFrames, LocalCollection
+from pex_lightning.collection.local import (
+    Collection,
+    EnvFrames,
+    LocalCollection,
+    collected,
+)
 from pex_lightning.collection.pool import CollectorPool
 from pex_lightning.collection.statistics import OnlineStatistics
 from pex_lightning.data.loader import ChunkLoader
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.schedule import chunk_updates
 from pex_lightning.envs.factory import EnvFactory
-from pex_lightning.errors import UserError, check_range, in_one_line
+from pex_lightning.errors import UserError, check_range
 from pex_lightning.replay.mix import online_buffer, sample_chunk
 from pex_lightning.replay.store import Segment, read_segments, write_segment
 from pex_lightning.seeding import derive_seed, global_seed
@@ -228,25 +233,8 @@ class OnlineData(OfflineData):
                 return False
             count = self._under_way or min(needed - self._collected, self._most_at_once)
             self._under_way = 0
-            self._keep(self._collected_frames(count))
+            self._keep(collected(self._collection, count, self.describe().env.id))
         return True
-
-    def _collected_frames(self, count: int) -> list[EnvFrames]:
-        """Frames of the collection; what an environment raises in this process is told in a line.
-
-        Raises:
-            UserError: The environment failed.
-        """
-        assert self._collection is not None
-        try:
-            return self._collection.collect(count)
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(
-                f"environment {self.describe().env.id} failed while it was stepped: "
-                f"{in_one_line(error)}. With PEX_LIGHTNING_TRACEBACK=1 the traceback is shown."
-            ) from error
 
     def _request_for_chunk_at(self, step: int) -> None:
         """Have the frames that the next chunk needs collected while this one is learnt from."""
