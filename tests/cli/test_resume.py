@@ -218,3 +218,30 @@ def test_an_interrupt_breaks_an_evaluation_off(command, tiny, tmp_path: Path):
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert not (metrics / "metrics.csv").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("until", ["offline/config.yaml", "offline/checkpoints/best.ckpt"])
+def test_a_run_killed_before_its_first_last_checkpoint_goes_on_with_last(
+    command, tiny, refused, wait_for, finished: Path, tmp_path: Path, until: str
+):
+    process = command.start(*tiny(tmp_path, "--offline.max_steps=100000", "--run.save_every=90000"))
+    wait_for((tmp_path / "tiny" / until).exists, process)
+    process.kill()
+    process.communicate(timeout=60)
+    assert not _last(tmp_path, "offline").exists()
+    if until.endswith("best.ckpt"):
+        refused(command(*tiny(tmp_path)), "--ckpt_path last")
+    outcome = command(*tiny(tmp_path, "--ckpt_path=last"))
+    assert outcome.code == 0, outcome.err
+    # What it ends with is what it would have ended with.
+    _assert_same_parameters(
+        _last(tmp_path, "online"), finished / "online" / "checkpoints" / "last.ckpt"
+    )
+
+
+def test_a_run_killed_before_anything_was_written_begins_again(command, tiny, tmp_path: Path):
+    (tmp_path / "tiny").mkdir()
+    outcome = command(*tiny(tmp_path, "--ckpt_path=last"))
+    assert outcome.code == 0, outcome.err
+    assert "stopped before its first checkpoint: it begins again" in outcome.err

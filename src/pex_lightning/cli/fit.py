@@ -80,17 +80,16 @@ class _Run:
     def fit(self) -> int:
         resumed, checkpoint = self._resume()
         self._refuse_to_overwrite(resumed, checkpoint)
-        # The data come first, before anything is written and before other processes start.
-        with sigterm_as_exit():
-            self._main.data.prepare_data()
-        self._main.data.setup()
-        if checkpoint is not None:
-            check_same_data(checkpoint, self._main.data.describe())
-        if resumed is self._main and checkpoint is not None and self._is_finished(checkpoint):
-            return 0
-        given = self._given_offline_checkpoint()
         with owned_by_this_run(self._settings.directory):
-            return self._train(resumed, checkpoint, given)
+            # The data come first, before anything is written and before other processes start.
+            with sigterm_as_exit():
+                self._main.data.prepare_data()
+            self._main.data.setup()
+            if checkpoint is not None:
+                check_same_data(checkpoint, self._main.data.describe())
+            if resumed is self._main and checkpoint is not None and self._is_finished(checkpoint):
+                return 0
+            return self._train(resumed, checkpoint, self._given_offline_checkpoint())
 
     def _train(
         self, resumed: Stage | None, checkpoint: Checkpoint | None, given: Checkpoint | None
@@ -154,13 +153,11 @@ class _Run:
             return None, None
         stages = [self._main] if self._offline is None else [self._main, self._offline]
         if self._ckpt_path == "last":
-            stage = next((stage for stage in stages if stage.last.exists()), None)
-            if stage is None:
-                raise UserError(
-                    f"--ckpt_path last: {self._settings.directory} has no checkpoint to resume "
-                    "from. Leave --ckpt_path out to start, or check --run.name and --run.root."
-                )
-            checkpoint = read_checkpoint(stage.last)
+            found = ((stage, stage.newest) for stage in stages)
+            stage, path = next(((s, path) for s, path in found if path), (self._main, None))
+            if path is None:
+                return self._begin_again()
+            checkpoint = read_checkpoint(path)
         else:
             checkpoint = read_checkpoint(self._ckpt_path)
             header = checkpoint.header
@@ -169,6 +166,21 @@ class _Run:
             stage = fitting[0] if fitting else self._main
         stage.check_resume(checkpoint)
         return stage, checkpoint
+
+    def _begin_again(self) -> tuple[None, None]:
+        """Answer `--ckpt_path last` where no checkpoint was written yet.
+
+        Raises:
+            UserError: There is no such run at all.
+        """
+        directory = self._settings.directory
+        if not directory.exists():
+            raise UserError(
+                f"--ckpt_path last: there is no run in {directory}. Leave --ckpt_path out to "
+                "start, or check --run.name and --run.root."
+            )
+        _log.info("%s was stopped before its first checkpoint: it begins again", directory)
+        return None, None
 
     def _refuse_to_overwrite(self, resumed: Stage | None, checkpoint: Checkpoint | None) -> None:
         """Refuse to overwrite the checkpoints of any stage other than the resumed one."""

@@ -22,18 +22,25 @@ def owned_by_this_run(directory: Path) -> Iterator[None]:
     if not rank_zero_only(lambda: True)():
         yield
         return
-    with contextlib.ExitStack() as held:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            held.enter_context(owned(directory))
-        except HeldError as error:
-            raise UserError(
-                f"{directory} belongs to a run that is going on: {error}. Wait for it, end it, "
-                "or choose another --run.name."
-            ) from error
-        except OSError as error:
-            raise UserError(
-                f"the results cannot be written to {directory}: {error.strerror}. Choose "
-                "another folder with --run.root."
-            ) from error
-        yield
+    missing = [folder for folder in (directory, directory.parent) if not folder.exists()]
+    try:
+        with contextlib.ExitStack() as held:
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+                held.enter_context(owned(directory))
+            except HeldError as error:
+                raise UserError(
+                    f"{directory} belongs to a run that is going on: {error}. Wait for it, end it, "
+                    "or choose another --run.name."
+                ) from error
+            except OSError as error:
+                raise UserError(
+                    f"the results cannot be written to {directory}: {error.strerror}. Choose "
+                    "another folder with --run.root."
+                ) from error
+            yield
+    finally:
+        # Nothing is left of a run that was refused before it wrote anything.
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()

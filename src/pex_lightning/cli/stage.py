@@ -16,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from pex_lightning.algorithms import Algorithm
 from pex_lightning.algorithms.base import check_precision, method_name
-from pex_lightning.callbacks.checkpoint import LAST, RunCheckpoint
+from pex_lightning.callbacks.checkpoint import BEST, LAST, RunCheckpoint
 from pex_lightning.callbacks.csv_logger import MetricsCSV
 from pex_lightning.callbacks.evaluation import Evaluation
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
@@ -83,6 +83,12 @@ class Stage:
     def last(self) -> Path:
         """The latest checkpoint."""
         return self.directory / "checkpoints" / LAST
+
+    @property
+    def newest(self) -> Path | None:
+        """What to go on from: the latest checkpoint, else the best; None before there is any."""
+        known = (self.last, self.last.with_name(BEST))
+        return next((path for path in known if path.exists()), None)
 
     @property
     def algorithm(self) -> str:
