@@ -17,6 +17,21 @@ def command_parser(command: str, description: str) -> ArgumentParser:
     )
 
 
+def add_optional(
+    parser: ArgumentParser, flag: str, kind: Any, description: str, **options: Any
+) -> None:
+    """Add an argument that is None where the user leaves it out.
+
+    Args:
+        parser: Where to add it.
+        flag: Such as `--out`.
+        kind: The type of its value.
+        description: Shown by `--help`.
+        options: As for `add_argument`.
+    """
+    parser.add_argument(flag, type=kind | None, default=None, help=description, **options)
+
+
 def parse(parser: ArgumentParser, argv: list[str]) -> Any:
     """Parse a command line.
 

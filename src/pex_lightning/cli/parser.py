@@ -10,6 +10,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from pex_lightning.algorithms import Algorithm
+from pex_lightning.cli.arguments import add_optional
 from pex_lightning.cli.config_files import expand_bases
 from pex_lightning.cli.explain import explain
 from pex_lightning.cli.settings import EvaluationSettings, RunSettings
@@ -59,35 +60,30 @@ class FitCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the arguments that LightningCLI does not have."""
-        parser.add_argument(
+        add_optional(
+            parser,
             "--base",
-            type=list[str] | None,
-            default=None,
-            help="In a configuration file: files to merge before it, relative to it.",
+            list[str],
+            "In a configuration file: files to merge before it, relative to it.",
         )
-        parser.add_argument(
+        add_optional(
+            parser,
             "--ckpt_path",
-            type=str | None,
-            default=None,
-            help="Resume from this checkpoint of either stage, or from the run's `last`.",
+            str,
+            "Resume from this checkpoint of either stage, or from the run's `last`.",
         )
-        parser.add_argument(
-            "--offline.max_steps",
-            type=int | None,
-            default=None,
-            help="Gradient steps of the offline stage.",
-        )
-        parser.add_argument(
+        add_optional(parser, "--offline.max_steps", int, "Gradient steps of the offline stage.")
+        add_optional(
+            parser,
             "--offline.evaluate_every",
-            type=int | None,
-            default=None,
-            help="Gradient steps between evaluations offline; by default --evaluation.every.",
+            int,
+            "Gradient steps between evaluations offline; by default --evaluation.every.",
         )
-        parser.add_argument(
+        add_optional(
+            parser,
             "--offline.ckpt_path",
-            type=str | None,
-            default=None,
-            help="Take this offline checkpoint and skip the offline stage.",
+            str,
+            "Take this offline checkpoint and skip the offline stage.",
         )
         parser.add_subclass_arguments(
             Algorithm, "offline.model", required=False, help="Learner of the offline stage."

@@ -11,7 +11,7 @@ import torch
 from jsonargparse.typing import NonNegativeInt
 
 from pex_lightning.algorithms import ALGORITHMS, Algorithm, load_algorithm
-from pex_lightning.cli.arguments import command_parser, parse
+from pex_lightning.cli.arguments import add_optional, command_parser, parse
 from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.envs.make import EnvSpec, env_spec
 from pex_lightning.errors import UserError, in_one_line
@@ -110,34 +110,30 @@ def _parse(argv: list[str]) -> Any:
         "test", "Evaluate a policy in the environment that its checkpoint names."
     )
     parser.add_argument("--ckpt_path", type=str, required=True, help="The checkpoint.")
-    parser.add_argument(
+    add_optional(
+        parser,
         "--model",
-        type=str | None,
-        default=None,
-        help="The method's class, module.Class; only needed if it is none of this package's.",
+        str,
+        "The method's class, module.Class; only needed if it is none of this package's.",
     )
     parser.add_argument("--evaluation.episodes", type=int, default=100, help="Episodes.")
-    parser.add_argument(
-        "--evaluation.num_envs", type=int | None, default=None, help="Environments at a time."
-    )
-    parser.add_argument(
+    add_optional(parser, "--evaluation.num_envs", int, "Environments at a time.")
+    add_optional(
+        parser,
         "--evaluation.seed",
-        type=int | None,
-        default=None,
-        help="Seed of the first episode; by default derived from --seed_everything.",
+        int,
+        "Seed of the first episode; by default derived from --seed_everything.",
     )
     parser.add_argument(
         "--seed_everything", type=NonNegativeInt, default=0, help="All random sources."
     )
-    parser.add_argument(
+    add_optional(
+        parser,
         "--data.env",
-        type=str | None,
-        default=None,
-        help="Evaluate in this environment instead of the one that the checkpoint names.",
+        str,
+        "Evaluate in this environment instead of the one that the checkpoint names.",
     )
-    parser.add_argument(
-        "--data.env_kwargs", type=dict[str, Any] | None, default=None, help="Its arguments."
-    )
+    add_optional(parser, "--data.env_kwargs", dict[str, Any], "Its arguments.")
     parser.add_argument("--device", type=str, default="cpu", help="Where the policy runs.")
     settings = parse(parser, argv)
     try:

@@ -111,8 +111,7 @@ def make_env(
 
 def env_spec(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> EnvSpec:
     """Describe an environment, which is made and closed for that as by `make_env`."""
-    env = make_env(env_id, env_kwargs)
-    try:
+    with contextlib.closing(make_env(env_id, env_kwargs)) as env:
         actions, limit = env.action_space, time_limit(env)
         assert isinstance(actions, spaces.Box)
         assert env.observation_space.shape is not None
@@ -125,8 +124,6 @@ def env_spec(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> EnvSpe
             max_episode_steps=limit or 0,
             obs_keys=env.obs_keys if isinstance(env, StandardEnv) else (),
         )
-    finally:
-        env.close()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,8 +69,7 @@ class MazePlan:
 
 def maze_plan(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> MazePlan | None:
     """The maze of an environment, which is made by `make_env`; None if it has none."""
-    env = make_env(env_id, env_kwargs)
-    try:
+    with contextlib.closing(make_env(env_id, env_kwargs)) as env:
         body: Any = env.unwrapped
         walls = _walls(getattr(body, "maze", None))
         if walls is None:
@@ -88,8 +88,6 @@ def maze_plan(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> MazeP
             goals=np.array(goals, dtype=np.float64),
             goal_radius=float(getattr(body, "goal_radius", _ROBOTICS_GOAL_RADIUS)),
         )
-    finally:
-        env.close()
 
 
 def _walls(maze: Any) -> tuple[Points, float] | None:

@@ -86,8 +86,6 @@ def make_dataset(
     count = _checked_rows(rows, recipe)
     if seed < 0:
         raise UserError(f"seed: found {seed}, expected 0 or more")
-    if workers is not None and workers < 1:
-        raise UserError(f"workers: found {workers}, expected 1 or more")
     labels = _Labels.of(recipe)
     attributes = {
         "dataset": name,

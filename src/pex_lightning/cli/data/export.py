@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pex_lightning.cli.arguments import command_parser, parse
+from pex_lightning.cli.arguments import add_optional, command_parser, parse
 from pex_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -90,29 +90,20 @@ def _parse(argv: list[str]) -> Any:
     parser.add_argument(
         "--ckpt_path", type=str, required=True, help="A checkpoint of the online stage."
     )
-    parser.add_argument(
-        "--out", type=str | None, default=None, help="Write this HDF5 file in D4RL's layout."
-    )
-    parser.add_argument(
-        "--minari",
-        type=str | None,
-        default=None,
-        help="Or write this Minari dataset, such as my/pointmaze/pex-v0.",
+    add_optional(parser, "--out", str, "Write this HDF5 file in D4RL's layout.")
+    add_optional(
+        parser, "--minari", str, "Or write this Minari dataset, such as my/pointmaze/pex-v0."
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="Replace what is there under that name."
     )
-    parser.add_argument(
-        "--author", type=str | None, default=None, help="Author of the Minari dataset."
-    )
-    parser.add_argument(
-        "--author_email", type=str | None, default=None, help="Where to write to its author."
-    )
-    parser.add_argument(
+    add_optional(parser, "--author", str, "Author of the Minari dataset.")
+    add_optional(parser, "--author_email", str, "Where to write to its author.")
+    add_optional(
+        parser,
         "--data.env",
-        type=str | None,
-        default=None,
-        help="The run's environment; only needed, for --minari, if a module registers it.",
+        str,
+        "The run's environment; only needed, for --minari, if a module registers it.",
     )
     settings = parse(parser, argv)
     if (settings.out is None) == (settings.minari is None):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pex_lightning.cli.arguments import command_parser, parse
+from pex_lightning.cli.arguments import add_optional, command_parser, parse
 from pex_lightning.d4rl.fetch import DEFAULT_MIRRORS, fetch_task
 from pex_lightning.d4rl.tasks import find_task
 from pex_lightning.recording.recipes import RECIPES
@@ -33,13 +33,12 @@ def run(argv: list[str]) -> int:
         help="Address or local folder below which the files lie; several are tried in their order. "
         "By default PEX_LIGHTNING_MIRRORS (separated by commas), else " + DEFAULT_MIRRORS[0],
     )
-    parser.add_argument(
+    add_optional(
+        parser,
         "--cache_dir",
-        type=str | None,
-        default=None,
+        str,
+        "Where to keep them; by default D4RL_DATASET_DIR, else $XDG_CACHE_HOME/pex-lightning/d4rl.",
         metavar="FOLDER",
-        help="Where to keep them; by default D4RL_DATASET_DIR, else "
-        "$XDG_CACHE_HOME/pex-lightning/d4rl.",
     )
     parser.add_argument("--force", action="store_true", help="Download again what is here already.")
     settings = parse(parser, argv)

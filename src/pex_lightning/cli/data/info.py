@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pex_lightning.cli.arguments import command_parser, parse
+from pex_lightning.cli.arguments import add_optional, command_parser, parse
 from pex_lightning.cli.console import set_up_messages
 from pex_lightning.errors import UserError
 
@@ -92,26 +92,20 @@ def _parse(argv: list[str]) -> Any:
         metavar="FILE|TASK|minari:ID|RECIPE",
         help="A file in D4RL's layout, a task of D4RL, a Minari dataset, or one made here.",
     )
-    parser.add_argument("--env", type=str | None, default=None, help="The environment's id.")
-    parser.add_argument(
-        "--env_kwargs",
-        type=dict[str, Any] | None,
-        default=None,
-        metavar="JSON",
-        help="Its arguments.",
-    )
-    parser.add_argument(
+    add_optional(parser, "--env", str, "The environment's id.")
+    add_optional(parser, "--env_kwargs", dict[str, Any], "Its arguments.", metavar="JSON")
+    add_optional(
+        parser,
         "--max_episode_steps",
-        type=int | None,
-        default=None,
-        help="Rows of an episode that times out, for a file without 'timeouts'.",
+        int,
+        "Rows of an episode that times out, for a file without 'timeouts'.",
     )
-    parser.add_argument(
+    add_optional(
+        parser,
         "--picture",
-        type=str | None,
-        default=None,
+        str,
+        "Draw where the rows are, over the maze's walls.",
         metavar="FILE.png",
-        help="Draw where the rows are, over the maze's walls.",
     )
     parser.add_argument(
         "--fetch", action="store_true", help="Fetch or make the dataset if it is not here."

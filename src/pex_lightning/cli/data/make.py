@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from pex_lightning.cli.arguments import command_parser, parse
+from pex_lightning.cli.arguments import add_optional, command_parser, parse
 from pex_lightning.cli.console import sigterm_as_exit
 from pex_lightning.errors import UserError
 from pex_lightning.files.cache import cache_folder
@@ -78,31 +78,27 @@ def _parse(argv: list[str]) -> Any:
         "D4RL's recipe with a walker of this package: comparable data, but not D4RL's files.",
     )
     parser.add_argument("name", type=str, metavar="NAME", help=f"One of {', '.join(RECIPES)}.")
-    parser.add_argument(
-        "--rows", type=int | None, default=None, help="Number of rows; by default the recipe's."
-    )
+    add_optional(parser, "--rows", int, "Number of rows; by default the recipe's.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of everything random.")
-    parser.add_argument(
+    add_optional(
+        parser,
         "--out",
-        type=Path | None,
-        default=None,
+        Path,
+        "File to write; by default one in --cache_dir, where runs with --data.source make find it.",
         metavar="FILE",
-        help="File to write; by default one in --cache_dir, where runs with --data.source make "
-        "find it.",
     )
-    parser.add_argument(
+    add_optional(
+        parser,
         "--cache_dir",
-        type=Path | None,
-        default=None,
+        Path,
+        "By default $XDG_CACHE_HOME/pex-lightning/made.",
         metavar="FOLDER",
-        help="By default $XDG_CACHE_HOME/pex-lightning/made.",
     )
-    parser.add_argument(
+    add_optional(
+        parser,
         "--workers",
-        type=int | None,
-        default=None,
-        help="Processes to record in; by default one for each processor. The data do not depend "
-        "on it.",
+        int,
+        "Processes to record in; by default one for each processor. The data do not depend on it.",
     )
     parser.add_argument("--overwrite", action="store_true", help="Replace a file that exists.")
     settings = parse(parser, argv)
