@@ -194,3 +194,19 @@ def test_a_stage_that_a_limit_cuts_short_does_not_pass_for_finished(
         tmp_path, "--trainer.max_epochs=0", "--run.name=none", config="conf/iql/pointmaze.yaml"
     )
     refused(command(*iql), "ended at 0 of 40", "max_epochs")
+
+
+def test_overwrite_deletes_what_the_run_wrote_and_nothing_else(command, tiny, tmp_path: Path):
+    assert command(*tiny(tmp_path)).code == 0
+    online = tmp_path / "tiny" / "online"
+    mine = [online / "notes.txt", online / "checkpoints" / "keep.ckpt", tmp_path / "tiny" / "a.md"]
+    for path in mine:
+        path.write_text("mine")
+    replay = set((online / "checkpoints" / "replay" / "rank-0").iterdir())
+    assert replay
+    outcome = command(*tiny(tmp_path, "--run.overwrite=true", "--seed_everything=3"))
+    assert outcome.code == 0, outcome.err
+    assert [path.read_text() for path in mine] == ["mine"] * 3
+    assert not replay & set((online / "checkpoints" / "replay" / "rank-0").iterdir())
+    assert len((online / "metrics.csv").read_text().splitlines()) > 1
+    assert len(list(online.glob("events.out.tfevents.*"))) == 1

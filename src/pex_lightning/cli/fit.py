@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -17,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from pex_lightning.algorithms import Algorithm
 from pex_lightning.cli.console import sigterm_as_exit
 from pex_lightning.cli.parser import FitCLI, parse_fit
-from pex_lightning.cli.run_folder import owned_by_this_run
+from pex_lightning.cli.run_folder import delete_stage, owned_by_this_run
 from pex_lightning.cli.settings import RunSettings
 from pex_lightning.cli.stage import Stage, StageEnd
 from pex_lightning.cli.stage_checks import check_stages
@@ -215,7 +214,7 @@ class _Run:
         """If `--run.overwrite` is given, delete the stages of the earlier run in this folder."""
         if self._settings.overwrite:
             for name in ("offline", "online"):
-                shutil.rmtree(self._settings.directory / name, ignore_errors=True)
+                delete_stage(self._settings.directory / name)
 
     def _is_finished(self, checkpoint: Checkpoint) -> bool:
         done = checkpoint.header.gradient_steps

@@ -1,4 +1,4 @@
-"""The folder of a run belongs to one run at a time."""
+"""The folder of a run: it belongs to one run at a time, and what a run wrote can be deleted."""
 
 from __future__ import annotations
 
@@ -8,8 +8,34 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_only
 
+from pex_lightning.callbacks.checkpoint import BEST, LAST
 from pex_lightning.errors import UserError
 from pex_lightning.files.locks import HeldError, owned
+
+_WRITTEN = (
+    "config.yaml",
+    "metrics.csv",
+    "hparams.yaml",
+    "events.out.tfevents.*",
+    ".*.part",
+    f"checkpoints/{LAST}",
+    f"checkpoints/{BEST}",
+    "checkpoints/.*.part",
+    "checkpoints/replay/rank-*/rows-*.pt",
+    "checkpoints/replay/rank-*/.*.part",
+)
+"""Files that a stage writes, as patterns below its folder."""
+
+
+def delete_stage(directory: Path) -> None:
+    """Delete what a stage wrote, and folders that are empty then; what others put there stays."""
+    for pattern in _WRITTEN:
+        for path in directory.glob(pattern):
+            path.unlink(missing_ok=True)
+    replay = directory / "checkpoints" / "replay"
+    for folder in (*replay.glob("rank-*"), replay, replay.parent, directory):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 @contextlib.contextmanager
