@@ -164,7 +164,7 @@ def test_episode_length_comes_from_the_environment(tmp_path: Path) -> None:
     assert read_d4rl(path, spec=SPEC, max_episode_steps=10).episode_lengths.tolist() == [10] * 3
     with pytest.raises(UserError, match="no 'timeouts'"):
         read_d4rl(path)
-    with pytest.raises(UserError, match="found 0, expected at least 1"):
+    with pytest.raises(UserError, match="is 0; it must be at least 1"):
         read_d4rl(path, max_episode_steps=0)
 
 

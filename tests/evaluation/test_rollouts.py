@@ -212,7 +212,7 @@ def test_bad_actions_are_refused() -> None:
 @pytest.mark.parametrize("name", ["episodes", "num_envs", "num_workers", "seed"])
 def test_impossible_numbers_are_refused(name: str) -> None:
     numbers = {"episodes": 2, name: -1}
-    with pytest.raises(UserError, match=rf"evaluation\.{name}: found -1"):
+    with pytest.raises(UserError, match=rf"evaluation\.{name} is -1"):
         Evaluator(TOY, **numbers)
 
 

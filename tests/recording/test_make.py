@@ -231,9 +231,9 @@ def test_progress_is_shown_only_on_request(tmp_path, capsys):
     ("arguments", "words"),
     [
         ({"name": "pointmaze-medum"}, "did you mean 'pointmaze-medium'"),
-        ({"rows": 1}, "rows: found 1, expected 2"),
-        ({"seed": -1}, "seed: found -1"),
-        ({"workers": 0}, "workers: found 0, expected 1"),
+        ({"rows": 1}, "rows is 1; it must be 2"),
+        ({"seed": -1}, "seed is -1"),
+        ({"workers": 0}, "workers is 0; it must be 1"),
         ({"name": "antmaze-umaze-v2"}, "pex-lightning data make antmaze-umaze"),
         ({"path": Path("/no/such/folder/data.hdf5")}, "/no/such/folder cannot be written"),
         ({"path": Path("/proc/data.hdf5")}, "/proc cannot be written"),

@@ -71,7 +71,7 @@ def test_an_exception_in_a_process_arrives_as_it_is():
 
 @pytest.mark.parametrize("workers", [0, -1])
 def test_fewer_processes_than_one_are_refused(workers):
-    with pytest.raises(UserError, match=f"workers: found {workers}, expected 1 or more"):
+    with pytest.raises(UserError, match=f"workers is {workers}; it must be 1 or more"):
         _episodes(POINT, rows=100, workers=workers)
 
 

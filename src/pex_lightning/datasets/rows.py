@@ -12,7 +12,7 @@ import torch
 from pex_lightning.datasets.columns import Column
 from pex_lightning.datasets.dataset import Dataset, DatasetInfo, Origin
 from pex_lightning.datasets.transitions import Transitions
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, check_range
 
 if TYPE_CHECKING:
     from pex_lightning.envs.make import EnvSpec
@@ -132,8 +132,7 @@ def _checked_limit(limit: int | None, source: str) -> int:
             f"{source}: it has no 'timeouts', so where its episodes end must be told. Give the "
             f"environment (--data.env) or max_episode_steps."
         )
-    if limit < 1:
-        raise UserError(f"max_episode_steps: found {limit}, expected at least 1.")
+    check_range("max_episode_steps", limit, limit >= 1, "at least 1")
     return limit
 
 

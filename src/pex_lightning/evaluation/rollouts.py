@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pex_lightning.envs.factory import EnvFactory
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, check_range
 from pex_lightning.evaluation.env_group import Command, Orders
 from pex_lightning.evaluation.env_pool import EnvPool
 from pex_lightning.evaluation.scores import ScoreReference
@@ -112,8 +112,8 @@ class Evaluator:
             ("num_workers", num_workers, 1),
             ("seed", seed, 0),
         ):
-            if value is not None and value < least:
-                raise UserError(f"evaluation.{name}: found {value}, expected at least {least}.")
+            fits = value is None or value >= least
+            check_range(f"evaluation.{name}", value, fits, f"at least {least}")
         self.episodes = episodes
         self.num_envs = min(episodes, num_envs or _DEFAULT_NUM_ENVS)
         self.seed = seed

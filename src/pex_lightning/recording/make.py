@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from pex_lightning.envs.antmaze import AntMazeEnv
 from pex_lightning.envs.pointmaze import PointMazeEnv
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, check_range
 from pex_lightning.files.atomic import written_aside
 from pex_lightning.files.cache import cache_folder, cache_path
 from pex_lightning.files.locks import locked
@@ -84,8 +84,7 @@ def make_dataset(
     """
     recipe = find_recipe(name)
     count = _checked_rows(rows, recipe)
-    if seed < 0:
-        raise UserError(f"seed: found {seed}, expected 0 or more")
+    check_range("seed", seed, seed >= 0, "0 or more")
     labels = _Labels.of(recipe)
     attributes = {
         "dataset": name,
@@ -189,8 +188,7 @@ class _Labels:
 
 def _checked_rows(rows: int | None, recipe: Recipe) -> int:
     count = recipe.rows if rows is None else rows
-    if count < 2:
-        raise UserError(f"rows: found {count}, expected 2 or more")
+    check_range("rows", count, count >= 2, "2 or more")
     return count
 
 

@@ -9,7 +9,7 @@ from collections.abc import Generator
 
 import numpy as np
 
-from pex_lightning.errors import UserError
+from pex_lightning.errors import check_range
 from pex_lightning.processes import Worker, Workers, that_answered
 from pex_lightning.recording.antmaze import AntMazeRecorder
 from pex_lightning.recording.episode import Episode
@@ -45,8 +45,7 @@ def record_episodes(
     length = recipe.episode_steps + 1
     sizes = [min(length, rows - first) for first in range(0, rows, length)]
     count = _workers_for(recipe, len(sizes)) if workers is None else min(workers, len(sizes))
-    if count < 1:
-        raise UserError(f"workers: found {workers}, expected 1 or more")
+    check_range("workers", workers, count >= 1, "1 or more")
     if count == 1:
         yield from _record_here(recipe, sizes, seed)
     else:

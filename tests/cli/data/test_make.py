@@ -72,9 +72,9 @@ def test_an_existing_file_is_replaced_only_on_request(tmp_path):
     [
         (["pointmaze-medum"], "did you mean 'pointmaze-medium'"),
         (["antmaze-umaze-v2"], "fetch antmaze-umaze-v2.*data make antmaze-umaze'"),
-        ([*POINT, "--seed", "-1"], "seed: found -1"),
-        (["pointmaze-medium", "--rows", "1"], "rows: found 1"),
-        ([*POINT, "--workers", "0"], "workers: found 0"),
+        ([*POINT, "--seed", "-1"], "seed is -1"),
+        (["pointmaze-medium", "--rows", "1"], "rows is 1"),
+        ([*POINT, "--workers", "0"], "workers is 0"),
         ([*POINT, "--out", "/no/such/folder/a.hdf5"], "/no/such/folder cannot be written to"),
         ([*POINT, "--out", "/"], "--out: found /, which is a folder"),
         ([*POINT, "--cache_dir", "/proc/x"], "/proc/x: could not be created"),
