@@ -25,6 +25,8 @@ class Doubles:
             raise KeyError("no such thing")
         if message == "lambda":
             raise Unpicklable
+        if message == "pipe":
+            raise BrokenPipeError("the simulator's pipe")
         if message == "exit":
             os._exit(3)
         if message == "die":
@@ -91,6 +93,7 @@ def test_whoever_answers_first_is_found(workers: Workers) -> None:
     [
         ("raise", KeyError, "no such thing"),
         ("lambda", RuntimeError, "Unpicklable: cannot be sent"),
+        ("pipe", BrokenPipeError, "the simulator's pipe"),
         ("exit", UserError, "--x: the process ended with exit code 3; what it said is above"),
         ("die", UserError, "exit code -9; it was killed, perhaps for memory: take fewer things"),
     ],

@@ -91,12 +91,14 @@ class Worker:
     def _how_it_ended(self) -> str:
         self.process.join(_STOP_SECONDS)
         code = self.process.exitcode
-        if code == -signal.SIGKILL:
+        if code == 0:
+            hint = "it had been told to, or had failed before."
+        elif code == -signal.SIGKILL:
             hint = f"it was killed, perhaps for memory: take fewer {self._fewer}."
         else:
             hint = (
                 "what it said is above. A script that starts processes has to do so under "
-                "'if __name__ == \"__main__\":'."
+                "'if __name__ == \"__main__\":', and have its own classes in a module."
             )
         return f"ended with exit code {code}; {hint}"
 
@@ -236,11 +238,11 @@ def _serve(
     handler: Handler | None = None
     try:
         handler = make_handler(*arguments)
+        # Where the pipe breaks, the parent is gone and nobody is left to tell.
         while (message := _next_message(pipe, parent)) is not None:
-            pipe.send(handler(message))
-    except (BrokenPipeError, ConnectionResetError, EOFError):
-        # The parent is gone and nobody is left to tell.
-        pass
+            answer = handler(message)
+            with contextlib.suppress(OSError):
+                pipe.send(answer)
     except Exception as error:
         with contextlib.suppress(OSError):
             pipe.send(_Failure(_sendable(error), traceback.format_exc()))
@@ -255,10 +257,13 @@ def _serve(
 def _next_message(pipe: connection.Connection, parent: int) -> Any:
     """What the parent sends next, or None for the end, which a dead parent is too."""
     # The pipe's other end may live on in processes that the parent forked.
-    while not pipe.poll(_PARENT_CHECK_SECONDS):
-        if os.getppid() != parent:
-            return None
-    return pipe.recv()
+    try:
+        while not pipe.poll(_PARENT_CHECK_SECONDS):
+            if os.getppid() != parent:
+                return None
+        return pipe.recv()
+    except (EOFError, OSError):
+        return None
 
 
 def _sendable(error: Exception) -> Exception:

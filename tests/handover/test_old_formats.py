@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pex_lightning.algorithms import PEX, load_algorithm
+from pex_lightning.errors import UserError
 from pex_lightning.export.experience import read_experience
 from pex_lightning.handover import read_checkpoint
 
@@ -70,6 +71,29 @@ def test_a_run_goes_on_as_the_old_version_would_have(
     found["policies.admission"] = found.pop("admission.share", None)
     for key, value in expected.items():
         assert torch.equal(found[key], value), key
+
+
+def test_a_data_module_of_a_users_is_found_in_it_too(toy: Any, old: Path) -> None:
+    path = old / "online" / "last.ckpt"
+    raw = torch.load(path, weights_only=True)
+    raw["MyData"] = raw.pop("OnlineData")
+    torch.save(raw, path)
+    assert len(read_experience(path)) == 30
+    toy.offline_path = None
+    data = toy.online_data()
+    toy.fit(toy.algorithm("PEX", admission_steps=40), 30, data=data, resume=path)
+    assert data.env_steps == 40
+
+
+def test_an_online_checkpoint_without_its_replay_buffer_is_refused(toy: Any, old: Path) -> None:
+    path = old / "online" / "last.ckpt"
+    raw = torch.load(path, weights_only=True)
+    del raw["OnlineData"]
+    torch.save(raw, path)
+    assert read_checkpoint(path).header.stage == "online"
+    toy.offline_path = None
+    with pytest.raises(UserError, match="holds nothing of what was collected"):
+        toy.fit(toy.algorithm("PEX", admission_steps=40), 30, resume=path)
 
 
 def test_it_is_handed_over(toy: Any, old: Path) -> None:

@@ -137,13 +137,23 @@ class Algorithm(UpdateRule):
         """The policy that collects and is evaluated; it shares this module's parameters."""
 
     def follow(self, step: int) -> None:
-        """Set buffers that depend on the number of updates: before the first and every chunk."""
+        """Fill buffers that depend on the number of updates: at the start and after every chunk.
+
+        Fill them in place: a new tensor in their place is not what compiled code and the processes
+        that collect read.
+        """
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
         """Called after every evaluation, in all processes of a run, with its `eval/*`."""
 
     def hand_over(self, *checkpoints: Checkpoint) -> None:
-        """Start from these checkpoints; call it before training. A resume needs none."""
+        """Start from these checkpoints; call it before training. A resume needs none.
+
+        Raises:
+            UserError: The method takes nothing over.
+        """
+        if not self.takes:
+            raise UserError(f"{method_name(type(self))} takes nothing over from a checkpoint.")
         self._given = checkpoints
 
     def attach(self, data: DataDescription) -> None:
@@ -157,8 +167,17 @@ class Algorithm(UpdateRule):
         self._data = data
         self.build(data)
         if self._given:
-            self.start(self._given)
+            self._start()
         self.follow(0)
+
+    def _start(self) -> None:
+        paths = ", ".join(str(checkpoint.path) for checkpoint in self._given)
+        try:
+            self.start(self._given)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"{method_name(type(self))} cannot start from {paths}: {error}"
+            ) from error
 
     def new_critic(self, data: DataDescription) -> Critic:
         """A fresh critic of this module's sizes."""
@@ -201,6 +220,15 @@ class Algorithm(UpdateRule):
                 "--trainer.precision 16-mixed scales the gradients, which cannot be clipped "
                 "before they are scaled back. Use bf16-mixed, or leave gradient_clip_val out."
             )
+        try:
+            type(self)(**self.hparams)
+        except TypeError as error:
+            raise UserError(
+                f"{method_name(type(self))} cannot be made again from its hyper-parameters, which "
+                f"a checkpoint needs: {error}. What its constructor sets for its base has to be an "
+                "argument of its own: def __init__(self, tau=0.01, **kwargs): "
+                "super().__init__(tau=tau, **kwargs)."
+            ) from error
         if self._data is None:
             self.attach(stage_data(self.trainer).describe())
 
@@ -217,8 +245,19 @@ class Algorithm(UpdateRule):
                 "--offline.ckpt_path FILE takes a finished one, an `offline` section in the "
                 "configuration trains one; from Python, call hand_over() first."
             )
-        groups = [{"name": name, "params": list(found)} for name, found in self.groups().items()]
-        optimizer = torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
+        groups: list[dict[str, Any]] = [
+            {"name": name, "params": list(found)} for name, found in self.groups().items()
+        ]
+        own = {id(parameter) for parameter in self.parameters()}
+        groups.append({"name": "acting_policy()", "params": self.acting_policy().parameters()})
+        for group in groups:
+            if any(id(parameter) not in own for parameter in group["params"]):
+                raise UserError(
+                    f"{method_name(type(self))}: {group['name']} has parameters that the module "
+                    "does not have, so no checkpoint would hold them. Make their network an "
+                    "attribute of the method, or part of one that is."
+                )
+        optimizer = torch.optim.Adam(groups[:-1], lr=self.learning_rate, fused=True)
         for checkpoint, names in self._continued:
             take_moments(optimizer, checkpoint, names)
         return optimizer
@@ -236,6 +275,7 @@ class Algorithm(UpdateRule):
 
     def on_train_start(self) -> None:
         """Give this process its own random stream, or the one it was interrupted with."""
+        self.follow(self.global_step)
         rank = self.global_rank
         if self._random_state is not None and rank == 0:
             set_random_state(self._random_state)
@@ -258,7 +298,7 @@ class Algorithm(UpdateRule):
         header = CheckpointHeader(
             algorithm=method_name(type(self)),
             stage="online" if data.steps_environment else "offline",
-            parts=parts_of(checkpoint["state_dict"], self.places),
+            parts=parts_of(checkpoint, self.places),
             members=self.acting_policy().members,
             data=self._data,
             gradient_steps=self.global_step,
@@ -272,9 +312,14 @@ class Algorithm(UpdateRule):
         """Take back what `on_save_checkpoint` kept; random states when training starts."""
         migrate(checkpoint)
         self._random_state = checkpoint.get("random_state")
-        state = checkpoint.get(DATA_STATE_KEY)
+        state, data = checkpoint.get(DATA_STATE_KEY), stage_data(self.trainer)
         if state is not None:
-            stage_data(self.trainer).load_run_state(state)
+            data.load_run_state(state)
+        elif data.steps_environment:
+            raise UserError(
+                f"{self.trainer.ckpt_path} holds nothing of what was collected, so a run that "
+                "steps an environment cannot go on from it. Take another checkpoint."
+            )
         self.resumed = True
 
 

@@ -29,7 +29,8 @@ class SharedPolicy:
 
     def __init__(self, policy: ActingPolicy) -> None:
         self.replica = copy.deepcopy(policy).to("cpu").requires_grad_(False)
-        self._vectors: list[tuple[Tensor, list[Tensor]]] = []
+        self._policy = policy
+        self._vectors: list[tuple[Tensor, list[int]]] = []
         sources, copies = list(_tensors(policy)), list(_tensors(self.replica))
         for dtype in dict.fromkeys(tensor.dtype for tensor in sources):
             chosen = [i for i, tensor in enumerate(sources) if tensor.dtype == dtype]
@@ -38,15 +39,17 @@ class SharedPolicy:
             vector.share_memory_()  # type: ignore[no-untyped-call]
             for i, part in zip(chosen, torch.split(vector, sizes), strict=True):
                 copies[i].data = part.view(copies[i].shape)
-            self._vectors.append((vector, [sources[i] for i in chosen]))
+            self._vectors.append((vector, chosen))
         self.publish()
 
     @torch.no_grad()
     def publish(self) -> None:
         """Copy the policy's present weights into shared memory."""
-        for vector, sources in self._vectors:
-            flat = [source.reshape(-1) for source in sources]
-            if all(source.device.type == "cpu" for source in sources):
+        # Looked up anew, since a tensor may have been put in the place of another.
+        sources = list(_tensors(self._policy))
+        for vector, chosen in self._vectors:
+            flat = [sources[i].reshape(-1) for i in chosen]
+            if all(part.device.type == "cpu" for part in flat):
                 torch.cat(flat, out=vector)
             else:
                 vector.copy_(torch.cat(flat))

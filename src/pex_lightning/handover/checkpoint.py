@@ -155,14 +155,17 @@ class Checkpoint:
         return found
 
 
-def parts_of(state_dict: Mapping[str, Any], places: Mapping[Part, str]) -> dict[Part, str]:
-    """Which parts a state dict has, with their prefixes; whether Adam's moments come with it."""
+def parts_of(checkpoint: Mapping[str, Any], places: Mapping[Part, str]) -> dict[Part, str]:
+    """Which parts a checkpoint, as Lightning writes it, has, with their prefixes."""
     found: dict[Part, str] = {
         part: prefix
         for part, prefix in places.items()
-        if any(key.startswith(prefix) for key in state_dict)
+        if any(key.startswith(prefix) for key in checkpoint["state_dict"])
     }
-    return found | {"moments": ""}
+    return found | {"moments": ""} if checkpoint.get("optimizer_states") else found
+
+
+_OLD_DATA_STATE = {"collected", "replay", "statistics"}
 
 
 def migrate(raw: dict[str, Any]) -> None:
@@ -177,13 +180,15 @@ def migrate(raw: dict[str, Any]) -> None:
         return
     if not isinstance(state_dict, dict):
         return
-    raw[DATA_STATE_KEY] = raw.pop("OnlineData", None)
+    # Under the data module's class name: a user's own class may have another than OnlineData.
+    states = [k for k, v in raw.items() if isinstance(v, dict) and v.keys() == _OLD_DATA_STATE]
+    raw[DATA_STATE_KEY] = raw.pop(states[0]) if states else None
     for key in [key for key in state_dict if key == "policies.admission"]:
         state_dict["admission.share"] = state_dict.pop(key)
     composite = any(key.startswith("policies.learner.") for key in state_dict)
     places = {**PLACES, "policy": "policies.learner." if composite else "policy."}
-    header["stage"] = "offline" if raw[DATA_STATE_KEY] is None else "online"
-    header["parts"] = parts_of(state_dict, places)
+    header["stage"] = "online" if states or header.get("env_steps") else "offline"
+    header["parts"] = parts_of(raw, places)
     header["members"] = ["offline", "online"] if composite else ["policy"]
     header["format"] = CHECKPOINT_FORMAT
     if isinstance(raw.get("hyper_parameters"), dict):

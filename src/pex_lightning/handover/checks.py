@@ -44,7 +44,8 @@ def check_hand_over(
             "needs one of the offline stage. To go on with an online run use --ckpt_path; to "
             "start one, give --offline.ckpt_path the offline stage's checkpoint."
         )
-    lacking = sorted(set(takes) - found.parts.keys())
+    # Without its moments Adam starts afresh, which is told then.
+    lacking = sorted(set(takes) - found.parts.keys() - {"moments"})
     if lacking:
         raise UserError(
             f"{path} is a checkpoint of {found.algorithm} without {', '.join(lacking)}, which this "

@@ -28,8 +28,14 @@ def take_moments(
         return
     try:
         indices = {group["name"]: group["params"] for group in saved["param_groups"]}
+        missing = sorted(set(groups) - indices.keys())
+        if missing:
+            _log.warning(
+                "%s has no Adam state of %s, but of %s: Adam starts afresh there.",
+                *(checkpoint.path, ", ".join(missing), ", ".join(indices)),
+            )
         for group in optimizer.param_groups:
-            if group["name"] not in groups:
+            if group["name"] not in groups or group["name"] in missing:
                 continue
             for parameter, index in zip(group["params"], indices[group["name"]], strict=True):
                 optimizer.state[parameter] = _moments(saved["state"][index], parameter)

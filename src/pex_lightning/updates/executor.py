@@ -79,6 +79,12 @@ class UpdateExecutor:
         self._update: CompiledUpdate | None = None
         self._act: PendingFunction | None = None
         self._failure: str | None = None
+        unknown = rule.learning_rate_factors(rule.global_step).keys() - self._plain.groups
+        if unknown:
+            raise UserError(
+                f"learning_rate_factors() names {', '.join(sorted(unknown))}, but the parameter "
+                f"groups are {', '.join(sorted(self._plain.groups))}."
+            )
         self.compiles = self._decide()
         self._set_learning_rates()
 
@@ -185,11 +191,14 @@ class UpdateExecutor:
                 all_reduce=torch.distributed.all_reduce if world_size > 1 else None,
                 world_size=world_size,
             )
-            if self._collecting is not None:
-                self._act = self._collecting.begin(self._compiler, batch.observation[:1])
         except CompilationError as error:
             self._failure = str(error)
             return
+        if self._collecting is not None:
+            try:
+                self._act = self._collecting.begin(self._compiler, batch.observation[:1])
+            except CompilationError as error:
+                _log.warning("The policy that collects is not compiled, so it is slower: %s", error)
         if self._update.waits:
             plain = f"the plain one goes on until update {self._plain_updates:,}"
             waits = self._rule.global_step >= self._plain_updates

@@ -15,13 +15,16 @@ class PlainUpdate:
     Args:
         rule: The module that learns, in a trainer.
         clipping: Limit of the gradient.
+
+    Attributes:
+        groups: Names of the parameter groups.
     """
 
     def __init__(self, rule: UpdateRule, clipping: Clipping) -> None:
         self._rule = rule
         self._clipping = clipping
         optimizer: Any = rule.optimizers(use_pl_optimizer=False)
-        self._groups = {group["name"] for group in optimizer.param_groups}
+        self.groups = {group["name"] for group in optimizer.param_groups}
 
     def __call__(self, batch: Batch) -> Diagnostics:
         """Take one gradient step; return the diagnostics."""
@@ -29,7 +32,7 @@ class PlainUpdate:
         # Lightning's wrapper of the optimizer counts the step in `global_step`.
         optimizer: Any = rule.optimizers()
         losses = rule.losses(batch)
-        losses.check_terms(self._groups)
+        losses.check_terms(self.groups)
         optimizer.zero_grad()
         rule.manual_backward(losses.total)
         self._clipping.clip_(p for group in optimizer.param_groups for p in group["params"])
