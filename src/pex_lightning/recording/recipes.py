@@ -103,9 +103,10 @@ _PLAY_GOALS: Mapping[str, tuple[Cell, ...]] = {
 }
 
 
-def _anywhere(maze: str, env_id: str, steps: int, goals: tuple[Cell, ...]) -> AntMazeRecipe:
+def _anywhere(maze: str, env: str, steps: int, goals: tuple[Cell, ...]) -> AntMazeRecipe:
+    """An AntMaze recipe with starts in all free cells."""
     return AntMazeRecipe(
-        env_id=env_id,
+        env_id=f"pex_lightning/AntMaze-{env}-v0",
         maze=maze,
         start_cells=_FREE_CELLS[maze],
         goal_cells=goals,
@@ -138,21 +139,11 @@ RECIPES: Mapping[str, Recipe] = {
         start_jitter=0.0,
         episode_steps=700,
     ),
-    "antmaze-umaze-diverse": _anywhere(
-        "umaze", "pex_lightning/AntMaze-UMaze-v0", 700, _FREE_CELLS["umaze"]
-    ),
-    "antmaze-medium-play": _anywhere(
-        "medium", "pex_lightning/AntMaze-Medium-v0", 1000, _PLAY_GOALS["medium"]
-    ),
-    "antmaze-medium-diverse": _anywhere(
-        "medium", "pex_lightning/AntMaze-Medium-v0", 1000, _FREE_CELLS["medium"]
-    ),
-    "antmaze-large-play": _anywhere(
-        "large", "pex_lightning/AntMaze-Large-v0", 1000, _PLAY_GOALS["large"]
-    ),
-    "antmaze-large-diverse": _anywhere(
-        "large", "pex_lightning/AntMaze-Large-v0", 1000, _FREE_CELLS["large"]
-    ),
+    "antmaze-umaze-diverse": _anywhere("umaze", "UMaze", 700, _FREE_CELLS["umaze"]),
+    "antmaze-medium-play": _anywhere("medium", "Medium", 1000, _PLAY_GOALS["medium"]),
+    "antmaze-medium-diverse": _anywhere("medium", "Medium", 1000, _FREE_CELLS["medium"]),
+    "antmaze-large-play": _anywhere("large", "Large", 1000, _PLAY_GOALS["large"]),
+    "antmaze-large-diverse": _anywhere("large", "Large", 1000, _FREE_CELLS["large"]),
 }
 """Recipes by name."""
 
