@@ -1,16 +1,16 @@
-"""Sizes and SHA-256 sums of D4RL's files, as TensorFlow Datasets recorded them.
+"""Sizes and SHA-256 sums of D4RL's files, as recorded by TensorFlow Datasets.
 
 Source: `checksums.tsv` of `tensorflow_datasets/d4rl/*` in https://github.com/tensorflow/datasets
-(commits 90b66237ad09, 14d8c884dda1, 09376c300262, 31f1255e57e5 and b1a7bdfa09dc), which lists them
-by the addresses below `http://rail.eecs.berkeley.edu/datasets/offline_rl/`. Relocate's,
-Maze2D's and the kitchen's are not in it.
+(commits 90b66237ad09, 14d8c884dda1, 09376c300262, 31f1255e57e5 and b1a7bdfa09dc), for addresses
+below `http://rail.eecs.berkeley.edu/datasets/offline_rl/`. The source has no files of Relocate,
+Maze2D and kitchen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# ruff: noqa: E501  (one file a line, to be compared with the source)
+# ruff: noqa: E501  (one file per line, for comparison with the source)
 PUBLISHED: Mapping[str, tuple[int, str]] = {
     "ant_maze_v2/Ant_maze_big-maze_noisy_multistart_True_multigoal_False_sparse_fixed.hdf5": (231110764, "c9fec1c1daad97c71d61bd47f4ccc9f74faa855b8a2d2e8107d5378018827e5b"),
     "ant_maze_v2/Ant_maze_big-maze_noisy_multistart_True_multigoal_True_sparse_fixed.hdf5": (231095166, "ad9dcbac05d1f8744a7a216083f513662f43f64f28a4a5eb225e9811902dfae7"),
@@ -43,4 +43,4 @@ PUBLISHED: Mapping[str, tuple[int, str]] = {
     "hand_dapg_v1/pen-expert-v1.hdf5": (262040663, "3791b8ca6a802061770af2977c051ac3ae261488210ce73788760a5b8308f374"),
     "hand_dapg_v1/pen-human-v1.hdf5": (2040573, "209e345b2150b633f30a11612612c60f49e941f127ce6c4dc0cd790501c46f9f"),
 }  # fmt: skip
-"""(size in bytes, SHA-256) by a file's path below a mirror's address."""
+"""(size in bytes, SHA-256) of each file, by its path below a mirror's address."""

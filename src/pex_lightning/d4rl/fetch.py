@@ -1,4 +1,4 @@
-"""D4RL's datasets by the names of their tasks: from a mirror, or from where they are already."""
+"""Downloads of D4RL's datasets by task name, with checks of files that are already present."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import h5py
@@ -22,27 +22,11 @@ from pex_lightning.files.locks import locked
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_MIRRORS: tuple[str, ...] = (
-    D4RL_URL.replace("http://", "https://"),
-    D4RL_URL,
-)
-"""D4RL's own host. It has had outages of weeks, hence `$PEX_LIGHTNING_MIRRORS`."""
+DEFAULT_MIRRORS: tuple[str, ...] = (D4RL_URL.replace("http://", "https://"), D4RL_URL)
+"""D4RL's own host, which has been down for weeks at a time; see `$PEX_LIGHTNING_MIRRORS`."""
 
 COPIES: tuple[str, ...] = ("https://huggingface.co/datasets/imone/D4RL/resolve/main/{name}",)
-"""Copies that others keep: asked last, and only for files whose published checksum is known."""
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a task's file is or goes.
-
-    Attributes:
-        path: The file.
-        others: Where else a complete one may lie already.
-    """
-
-    path: Path
-    others: tuple[Path, ...] = ()
+"""Third-party copies, tried last and only for files with a published checksum."""
 
 
 def fetch_task(
@@ -54,74 +38,72 @@ def fetch_task(
     force: bool = False,
     patience: Patience = USUAL_PATIENCE,
 ) -> Path:
-    """A task's dataset, downloaded if it is not here yet.
+    """Return the path of a task's dataset, downloading the file if it is missing.
 
-    A file that is here is not downloaded again: its size and SHA-256 are compared with the
-    published ones (`task.size`, `task.sha256`), or else with those that were recorded beside it (in
-    `NAME.hdf5.json`) when it came. Hashing takes about a second for a gigabyte. A file without a
-    record, such as D4RL itself leaves, is checked to be complete HDF5 and its figures are recorded.
+    Size and SHA-256 of an existing file are compared with the published values (`task.size`,
+    `task.sha256`), else with those recorded at its download in `NAME.hdf5.json`. Hashing takes
+    about a second per gigabyte. A file without a record, for example one downloaded by D4RL, is
+    checked to be complete HDF5, and its size and SHA-256 are recorded.
 
     Args:
         task: The task.
-        mirrors: Addresses or local folders below which `task.file` lies, tried in this order;
-            otherwise `$PEX_LIGHTNING_MIRRORS` (separated by commas), otherwise `DEFAULT_MIRRORS`
-            and, for a task with a published checksum, `COPIES`.
-        cache_dir: The folder; otherwise `$D4RL_DATASET_DIR`, otherwise
-            `$XDG_CACHE_HOME/pex-lightning/d4rl`. With neither of the first two, a file in D4RL's
-            own default, `~/.d4rl/datasets`, is used.
+        mirrors: Addresses or local folders that contain `task.file`, tried in this order. By
+            default `$PEX_LIGHTNING_MIRRORS` (separated by commas), else `DEFAULT_MIRRORS` and, for
+            a task with a published checksum, `COPIES`.
+        cache_dir: Folder of the file, by default `$D4RL_DATASET_DIR`, else
+            `$XDG_CACHE_HOME/pex-lightning/d4rl`. In the last case, an existing file in D4RL's own
+            folder, `~/.d4rl/datasets`, is also accepted.
         progress: Show progress on stderr.
-        force: Download again even if it is here; it is replaced when that is complete.
+        force: Download again; an existing file is replaced once the new one is complete.
         patience: How long to wait for a mirror, and how often to try.
 
     Raises:
-        UserError: No mirror gave it; the file that is here is damaged or another one; the folder
-            cannot be written to.
+        UserError: No mirror has the file, the existing file is damaged or a different one, or the
+            folder is not writable.
     """
-    place = _place(task, cache_dir)
-    present = None if force else _present(task, place)
+    path, *others = _paths(task, cache_dir)
+    present = None if force else _present(task, path, others)
     if present is not None:
         return present
     chosen = _chosen_mirrors(mirrors, task)
-    folder = cache_folder("d4rl", place.path.parent)
+    folder = cache_folder("d4rl", path.parent)
     try:
-        with locked(place.path):
-            # Another process may have fetched it while this one waited.
-            present = None if force else _present(task, place)
+        with locked(path):
+            # Another process may have fetched the file while this one waited.
+            present = None if force else _present(task, path, others)
             if present is None:
-                _download(task, place.path, chosen, progress, patience)
+                _download(task, path, chosen, progress, patience)
     except OSError as error:
         raise UserError(
-            f"{place.path}: {folder} cannot be written to ({error.strerror or error}). Choose "
+            f"{path}: {folder} cannot be written to ({error.strerror or error}). Choose "
             "another folder with --cache_dir, D4RL_DATASET_DIR or XDG_CACHE_HOME."
         ) from error
-    return present or place.path
+    return present or path
 
 
 def find_fetched(task: D4RLTask, *, cache_dir: str | Path | None = None) -> Path | None:
-    """The task's dataset if it is here and complete, without network and without writing.
+    """Return the path of a task's dataset if the file exists and is complete, else None.
 
-    Its size is compared with the published or recorded one, and HDF5's own end-of-file mark is
-    looked at. It is not hashed, so that this may be asked of every task at once: `fetch_task`
-    does that.
+    The check is fast and needs no network: the file's size and whether HDF5 can open it. Unlike
+    `fetch_task`, it does not hash the file.
 
     Args:
         task: The task.
         cache_dir: As for `fetch_task`.
     """
-    place = _place(task, cache_dir)
-    for path in (place.path, *place.others):
+    for path in _paths(task, cache_dir):
         if path.is_file() and _problem(path, _known(task, _read_record(path))) is None:
             return path
     return None
 
 
-def _place(task: D4RLTask, cache_dir: str | Path | None) -> _Place:
+def _paths(task: D4RLTask, cache_dir: str | Path | None) -> tuple[Path, ...]:
+    """Where the file is stored, then where else it may already exist."""
     name = Path(task.file).name
     chosen = cache_dir if cache_dir is not None else os.environ.get("D4RL_DATASET_DIR") or None
     if chosen is not None:
-        return _Place(Path(chosen).expanduser() / name)
-    theirs = Path.home() / ".d4rl" / "datasets" / name
-    return _Place(cache_path("d4rl") / name, (theirs,))
+        return (Path(chosen).expanduser() / name,)
+    return cache_path("d4rl") / name, Path.home() / ".d4rl" / "datasets" / name
 
 
 def _chosen_mirrors(mirrors: Sequence[str] | None, task: D4RLTask) -> Sequence[str]:
@@ -132,20 +114,19 @@ def _chosen_mirrors(mirrors: Sequence[str] | None, task: D4RLTask) -> Sequence[s
     return chosen or DEFAULT_MIRRORS + (() if task.sha256 is None else COPIES)
 
 
-def _present(task: D4RLTask, place: _Place) -> Path | None:
-    """The file that is here, checked to the last byte; None if there is none.
+def _present(task: D4RLTask, path: Path, others: Sequence[Path]) -> Path | None:
+    """Return the path of the existing file after checking its bytes; None if there is no file.
 
     Raises:
-        UserError: It is not the task's dataset, or not all of it.
+        UserError: The file is incomplete or not the task's dataset.
     """
-    path = place.path
     if path.is_dir():
         raise UserError(
             f"{path} is a folder, expected the dataset of {task.id}, or nothing, in this place. "
             "Remove it, or choose another folder with --cache_dir."
         )
     if not path.exists():
-        path = next((other for other in place.others if other.is_file()), path)
+        path = next((other for other in others if other.is_file()), path)
         if not path.exists():
             return None
         _log.info("%s: D4RL's own copy is used", path)
@@ -167,7 +148,7 @@ def _present(task: D4RLTask, place: _Place) -> Path | None:
 
 
 def _known(task: D4RLTask, record: Downloaded | None) -> Expected:
-    """Published figures, or else those recorded when the file came."""
+    """Return the published size and checksum, else those recorded at the download."""
     published = Expected(task.size, task.sha256)
     if published.sha256 is not None or record is None:
         return published
@@ -182,7 +163,7 @@ def _problem(path: Path, known: Expected) -> str | None:
 
 
 def _hdf5_problem(path: Path) -> str | None:
-    """What is wrong with an HDF5 file; a file that is cut short cannot be opened."""
+    """Describe what is wrong with an HDF5 file. Opening a truncated file fails."""
     try:
         if not h5py.is_hdf5(path):
             with path.open("rb") as file:
@@ -218,11 +199,11 @@ def _download(
 
 
 def _adopt(path: Path, sha256: str) -> None:
-    """Record the figures of a file that another program left."""
+    """Record size and checksum of a file that another program stored."""
     try:
         _write_record(path, Downloaded("", path.stat().st_size, sha256))
     except UserError:
-        # A folder that many share may be read-only.
+        # A shared folder may be read-only.
         _log.info("%s: found; its checksum cannot be recorded there", path)
     else:
         _log.info("%s: found; recorded its size and SHA-256 %s", path, sha256)

@@ -1,4 +1,4 @@
-"""D4RL's reference returns, by which its normalised scores are computed."""
+"""D4RL's reference returns for normalised scores."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ REFERENCES: Mapping[str, ScoreReference] = {
     "maze2d-medium-dense": ScoreReference(44.264742, 297.4552547777125),
     "maze2d-large-dense": ScoreReference(30.569041, 303.4857382709002),
 }
-"""By what the names of D4RL's tasks begin with; the only place where these figures stand.
+"""Reference returns by the start of a task's name.
 
-They are those of `d4rl/infos.py` in the package d4rl 1.1, for the versions of the tasks that
-`pex_lightning.d4rl.tasks` lists.
+The values are those of `d4rl/infos.py` in the package d4rl 1.1, for the task versions of
+`pex_lightning.d4rl.tasks`.
 """
 
 _TASKS = {
@@ -45,7 +45,7 @@ _TASKS = {
     "pex_lightning/AdroitDoor": "door",
     "pex_lightning/AdroitRelocate": "relocate",
     "pex_lightning/AntMaze": "antmaze",
-    "pex_lightning/PointMaze": "antmaze",  # not D4RL's; a success counts 1 in both
+    "pex_lightning/PointMaze": "antmaze",  # not in D4RL; success has reward 1 as in AntMaze
     "pex_lightning/Maze2D-Open": "maze2d-open",
     "pex_lightning/Maze2D-UMaze": "maze2d-umaze",
     "pex_lightning/Maze2D-Medium": "maze2d-medium",
@@ -55,26 +55,24 @@ _TASKS = {
     "pex_lightning/Maze2D-Medium-Dense": "maze2d-medium-dense",
     "pex_lightning/Maze2D-Large-Dense": "maze2d-large-dense",
 }
-"""Key of `REFERENCES` by an environment's id without module and version.
-
-AntMaze and PointMaze have one reference for all of their mazes, so theirs go without the maze.
-"""
+"""Key of `REFERENCES` by environment id without module, version and, where one reference serves all
+mazes, the maze."""
 
 _ONE_FOR_ALL_MAZES = re.compile(r"(pex_lightning/(?:AntMaze|PointMaze))-")
 
 
 def score_reference(env_id: str) -> ScoreReference | None:
-    """D4RL's reference returns for an environment.
+    """Look up D4RL's reference returns for an environment.
 
-    They hold for the environment's own rewards: an argument that changes them, such as
-    `reward_type`, takes the meaning from the score.
+    They hold for default rewards: arguments that change rewards, such as `reward_type`, make
+    scores meaningless.
 
     Args:
         env_id: gymnasium id, such as `Hopper-v4` or `pex_lightning/AntMaze-UMaze-v0`. All versions
             of an environment share one reference.
 
     Returns:
-        The reference, or None where D4RL has none (scores are then not reported).
+        The reference, or None if D4RL has none (scores are then not reported).
     """
     family = re.sub(r"-v\d+$", "", env_id.rpartition(":")[2])
     shared = _ONE_FOR_ALL_MAZES.match(family)

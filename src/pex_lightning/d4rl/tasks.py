@@ -1,11 +1,11 @@
-"""The tasks of D4RL: their files, the environments that match them, and how they are scored."""
+"""The tasks of D4RL: files, matching environments, default settings and reference returns."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pex_lightning.d4rl.checksums import PUBLISHED
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pex_lightning.datasets.rewards import RewardTransformName
 
 D4RL_URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
-"""Where D4RL itself looks for its files."""
+"""The address from which D4RL downloads its files."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,18 @@ class D4RLTask:
     Attributes:
         id: D4RL's name, version included, such as `antmaze-umaze-v2`.
         file: Path of the dataset below a mirror's address.
-        env: Id of an environment that matches the data and runs today; None if there is none.
-        env_kwargs: Its arguments.
-        max_episode_steps: Steps of an episode.
-        reward_transform: Applied to offline and online rewards.
-        reference: Returns that count as 0 and 100.
-        episodes: Episodes of an evaluation.
+        env: Id of an available environment that matches the data; None if there is none.
+        env_kwargs: Arguments of the environment.
+        max_episode_steps: Time limit of an episode, in steps.
+        reward_transform: Transform of offline and online rewards.
+        reference: Returns with scores 0 and 100.
+        episodes: Episodes per evaluation.
         expectile: Default of IQL's expectile.
         beta: Default of IQL's inverse temperature.
         inv_temperature: Default of PEX's inverse temperature.
-        note: What a user must know: why there is no environment, or where it differs.
-        size: Size of the file in bytes; None where it is not known.
-        sha256: Checksum of the file; None where it is not known.
+        note: Why there is no environment, or how it differs from D4RL's.
+        size: Size of the file in bytes; None if unknown.
+        sha256: SHA-256 of the file; None if unknown.
     """
 
     id: str
@@ -58,13 +58,13 @@ class D4RLTask:
 
     @property
     def url(self) -> str:
-        """Where D4RL itself looks for the dataset."""
+        """The address from which D4RL downloads the dataset."""
         return f"{D4RL_URL}/{self.file}"
 
 
 @dataclass(frozen=True)
 class _Family:
-    """What the tasks of one benchmark have in common; see `D4RLTask`."""
+    """Settings that the tasks of one benchmark share; see `D4RLTask`."""
 
     reward_transform: RewardTransformName
     expectile: float
@@ -81,21 +81,17 @@ class _Family:
             file=file,
             env=env,
             max_episode_steps=steps,
-            reward_transform=self.reward_transform,
             reference=REFERENCES[reference],
-            episodes=self.episodes,
-            expectile=self.expectile,
-            beta=self.beta,
-            inv_temperature=self.inv_temperature,
             note=note,
             size=size,
             sha256=sha256,
+            **asdict(self),
         )
 
 
-# The settings of IQL (arXiv 2110.06169) and PEX (arXiv 2302.00935); kitchen has Adroit's. Neither
-# paper has maze2d: its expectile and beta are those of CORL's IQL configurations for it
-# (https://github.com/tinkoff-ai/CORL, configs/offline/iql/maze2d), which are MuJoCo's.
+# Settings of IQL (arXiv 2110.06169) and PEX (arXiv 2302.00935); kitchen has those of Adroit. The
+# papers do not cover maze2d: expectile and beta are CORL's for IQL, the same as for MuJoCo
+# (https://github.com/tinkoff-ai/CORL, configs/offline/iql/maze2d).
 _ANTMAZE = _Family("subtract_one", 0.9, 10.0, 10.0, episodes=100)
 _MUJOCO = _Family("scale_by_return_range", 0.7, 3.0, 3.0)
 _ADROIT = _Family("identity", 0.7, 0.5, 3.0)
@@ -172,7 +168,7 @@ def _maze2d() -> Iterator[D4RLTask]:
     }
     for dense in ("", "-dense"):
         for name, (maze, version, steps) in tasks.items():
-            # D4RL's file of the open maze has no version in its name.
+            # The file name of the open maze has no version.
             end = f"{dense or '-sparse'}{version.replace('-v0', '')}"
             yield _MAZE2D.task(
                 f"maze2d-{name}{dense}{version}",
@@ -198,32 +194,32 @@ def _kitchen() -> Iterator[D4RLTask]:
 TASKS: Mapping[str, D4RLTask] = {
     task.id: task for family in (_antmaze, _mujoco, _adroit, _maze2d, _kitchen) for task in family()
 }
-"""Tasks by their id: names, files, limits and references are those of the package d4rl 1.1.
+"""Tasks by id, with names, files, time limits and references of the package d4rl 1.1.
 
-Environments match the recorded data in model, observation, reward and end:
+The environments match the recorded data in model, observation, reward and termination:
 
-* AntMaze and maze2d are rebuilt by this package on D4RL's model, see `pex_lightning.envs`.
-* The MuJoCo data come from gym's v2 environments. gymnasium's v4 have their rewards, ends,
-  observations and models: HalfCheetah's compiles to the same numbers; Hopper's and Walker2d's are
-  written in other coordinates and move alike (within 1e-13 over 50 random steps, both compiled by
-  MuJoCo 2.3.2). v5 differs: it withholds the healthy reward on the step that ends an episode of
-  Hopper or Walker2d, and both of Walker2d's feet have a friction of 1.9, in v2 0.9 and 1.9.
-* Adroit: gymnasium-robotics' models compile to the same numbers as D4RL's. Its rewards and ends
-  differ, and `pex_lightning.envs.adroit` puts them right. A random policy, which D4RL counts as 0,
-  gets -56.5 in door, -274.9 in hammer and 66 +- 8 in pen there (D4RL: -56.5, -274.9, 96), and
-  -45.9, -267.4 and -125 in gymnasium-robotics' own.
+* AntMaze and maze2d: rebuilt by this package on D4RL's model, see `pex_lightning.envs`.
+* MuJoCo: the data come from gym's v2 environments. gymnasium's v4 have the same rewards,
+  terminations, observations and models. HalfCheetah's model compiles to the same numbers; those of
+  Hopper and Walker2d use other coordinates but move alike (within 1e-13 over 50 random steps, both
+  compiled by MuJoCo 2.3.2). v5 differs: Hopper and Walker2d give no healthy reward in the step that
+  ends an episode, and the friction of Walker2d's feet is 1.9 and 1.9, in v2 0.9 and 1.9.
+* Adroit: gymnasium-robotics' models compile to the same numbers as D4RL's;
+  `pex_lightning.envs.adroit` corrects rewards and terminations. Returns of a random policy in door,
+  hammer and pen: -56.5, -274.9 and 66 +- 8 with these corrections, -56.5, -274.9 and 96 in D4RL
+  (where they score 0), -45.9, -267.4 and -125 in gymnasium-robotics' own environments.
 """
 
 
 def find_task(name: str, recipes: Collection[str] = ()) -> D4RLTask:
-    """The task called `name`.
+    """Find a task by its id.
 
     Args:
-        name: Its id.
-        recipes: Names of the datasets that can be recorded here, which an error may point to.
+        name: The task's id.
+        recipes: Names of datasets that can be recorded, as suggestions in the error message.
 
     Raises:
-        UserError: There is none; the nearest are named.
+        UserError: There is no such task.
     """
     if name in TASKS:
         return TASKS[name]
@@ -241,6 +237,6 @@ def find_task(name: str, recipes: Collection[str] = ()) -> D4RLTask:
 
 
 def _split_version(name: str) -> tuple[str, str]:
-    """`("hopper-medium", "-v2")` from `hopper-medium-v2`; the version is empty if there is none."""
+    """Split `hopper-medium-v2` into `hopper-medium` and `-v2`; a missing version is empty."""
     stem = re.sub(r"-v\d+$", "", name)
     return stem, name.removeprefix(stem)

@@ -1,1 +1,1 @@
-"""From files and arrays to transitions."""
+"""Readers that turn files and arrays into transitions."""

@@ -1,4 +1,4 @@
-"""Data of your own: arrays in memory as a dataset, or as a file in D4RL's layout."""
+"""User data: arrays in memory as a dataset, or written to a file in D4RL's layout."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ TED_KEYS: Mapping[str, tuple[str, ...]] = {
     "timeouts": ("next", "truncated"),
     "next_observations": ("next", "observation"),
 }
-"""D4RL's names and where TorchRL keeps the same."""
+"""TorchRL's key for each of D4RL's array names."""
 
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """Logs as arrays, one row per step, in the order in which they were recorded.
+    """Logged arrays as a data source, one row per step, in recorded order.
 
-    Nothing is copied here. Give either `next_observations` (no row is dropped then), or
-    `timeouts`, or neither, if episodes end at a terminal or at the environment's time limit.
-    `Arrays(...)` is a source of data: `OnlineData.of(Arrays(...), env="MyEnv-v0")`.
+    Use them as `OnlineData.of(Arrays(...), env="MyEnv-v0")`. Arrays are not copied. With
+    `next_observations`, no row is dropped. With neither these nor `timeouts`, episodes end at a
+    terminal or at the environment's time limit.
 
     Attributes:
         observations: [N, obs_dim].
-        actions: [N, act_dim], as the environment took them.
+        actions: [N, act_dim], as executed.
         rewards: [N], raw.
-        terminals: [N], 1 where the episode ended because of what happened (never a time limit).
-        timeouts: [N], 1 where the recording of an episode was cut off after the row.
-        next_observations: [N, obs_dim], the observation after the action.
-        name: What logs, scores and checkpoints call these data.
+        terminals: [N], 1 where the environment ended the episode (not a time limit).
+        timeouts: [N], 1 where recording of the episode stopped without a terminal.
+        next_observations: [N, obs_dim], observation after the action.
+        name: Name of the data in logs, scores and checkpoints.
 
     Raises:
-        UserError: An array does not hold numbers, has a wrong shape, or lengths differ.
+        UserError: An array is not numeric or has a wrong shape, or lengths differ.
     """
 
     observations: ArrayLike
@@ -69,10 +69,9 @@ class Arrays:
 
     @classmethod
     def from_tensordict(cls, rows: TensorDictBase, name: str = "arrays") -> Arrays:
-        """Rows [N] of a TensorDict in TorchRL's layout.
+        """Take the arrays from a TensorDict of batch size [N] in TorchRL's layout.
 
-        `observation`, `action`, `("next", "observation")`, `("next", "reward")` and
-        `("next", "terminated")` are needed, `("next", "truncated")` is taken if it is there.
+        It needs the keys of `TED_KEYS`, except the optional `("next", "truncated")`.
 
         Raises:
             UserError: A key is missing, or a column has a wrong shape.
@@ -89,7 +88,7 @@ class Arrays:
         return cls(**arrays, name=name)
 
     def columns(self) -> dict[str, Column]:
-        """By D4RL's names.
+        """The arrays as columns, by D4RL's names.
 
         Raises:
             UserError: As for the constructor.
@@ -104,20 +103,20 @@ class Arrays:
         return columns
 
     def prepare(self) -> None:
-        """Nothing to fetch."""
+        """Do nothing: there is nothing to fetch."""
 
     def environment(self) -> None:
-        """Arrays do not say where they are from."""
+        """Return None: the environment is not known."""
 
     def path(self) -> None:
-        """Arrays have no file."""
+        """Return None: there is no file."""
 
     def notes(self) -> tuple[str, ...]:
-        """Nothing to warn of."""
+        """Return no warnings."""
         return ()
 
     def read(self, spec: EnvSpec | None = None) -> Dataset:
-        """The transitions, by the rules of `read_d4rl`.
+        """Read the transitions by the rules of `read_d4rl`.
 
         Raises:
             UserError: As for `read_d4rl`.
@@ -139,21 +138,21 @@ def write_d4rl(
 ) -> None:
     """Write rows to an HDF5 file in D4RL's layout, which `--data.path` reads.
 
-    The file is complete or absent; one that exists is replaced.
+    An existing file is replaced. The file only appears once it is complete.
 
     Args:
         path: The file.
-        observations: As for `Arrays`, like the other arrays.
+        observations: [N, obs_dim]. For this and the other arrays see `Arrays`.
         actions: [N, act_dim].
         rewards: [N].
         terminals: [N].
         timeouts: [N].
         next_observations: [N, obs_dim].
-        infos: More columns [N, ...], written under `infos/`.
-        attributes: Written as the file's attributes; text, numbers, or arrays of numbers.
+        infos: Additional columns [N, ...], written under `infos/`.
+        attributes: Attributes of the file: text, numbers, or arrays of numbers.
 
     Raises:
-        UserError: The arrays do not fit together, or the file cannot be written.
+        UserError: Shapes or lengths of the arrays disagree, or the file cannot be written.
     """
     path = Path(path).expanduser()
     rows = Arrays(
@@ -166,11 +165,10 @@ def write_d4rl(
         if len(values) != count:
             raise UserError(f"{path}: '{key}' has {len(values)} rows, the others have {count}.")
     with written_aside(path) as aside, h5py.File(aside, "w") as file:
-        for name, value in (attributes or {}).items():
-            file.attrs[name] = value
+        file.attrs.update(attributes or {})
         for key, column in columns.items():
             flag = key in ("terminals", "timeouts")
-            # Reading it checks it: what is written can be read again.
+            # These reads also check the values.
             values = column.flags() if flag else column.matrix().reshape(column.values.shape)
             _write(file, key, values)
         for key, values in extra.items():
@@ -178,7 +176,7 @@ def write_d4rl(
 
 
 def _write(file: h5py.File, key: str, values: np.ndarray) -> None:
-    # Without times the same arrays give the same bytes.
+    # Without time stamps, equal arrays give equal bytes.
     file.create_dataset(key, data=values, compression="gzip", track_times=False)
 
 

@@ -1,4 +1,4 @@
-"""Columns of a dataset, wherever they are kept, read in blocks and checked on the way."""
+"""Columns of a dataset, in a file or in memory, read in blocks and checked while reading."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Column:
     """One numeric array of a dataset, rows first.
 
     Attributes:
-        source: The file, or a name; for errors.
-        key: The array's name; for errors.
-        values: The array, [N, D], [N] or [N, 1]: in a file or in memory.
+        source: File or dataset name, for error messages.
+        key: The array's name, for error messages.
+        values: [N, D], [N] or [N, 1], in a file or in memory.
 
     Raises:
-        UserError: It does not hold numbers.
+        UserError: The array is not numeric.
     """
 
     source: str
@@ -39,16 +39,22 @@ class Column:
             )
 
     def check_shape(self, *, matrix: bool) -> None:
-        """Refuse another shape.
+        """Check the shape.
 
         Args:
             matrix: Whether [N, D] is expected; otherwise [N] or [N, 1].
 
         Raises:
-            UserError: Names the shape.
+            UserError: The shape is another one.
         """
         shape: tuple[int, ...] | None = self.values.shape
-        if shape is None or not _shape_fits(shape, matrix=matrix):
+        if shape is None:
+            fits = False
+        elif matrix:
+            fits = len(shape) == 2 and shape[1] > 0
+        else:
+            fits = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+        if not fits:
             expected = "[rows, size]" if matrix else "[rows]"
             found = "no values" if shape is None else f"shape {list(shape)}"
             raise UserError(f"{self.source}: '{self.key}' has {found}, expected {expected}.")
@@ -62,10 +68,10 @@ class Column:
         return int(np.prod(self.values.shape[1:]))
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Go through the array from its first row to its last.
+        """Iterate over the array in blocks of rows.
 
         Yields:
-            (first row, values [rows, width] float32). The values are overwritten by the next block.
+            (first row, values [rows, width] float32); the next block overwrites these values.
 
         Raises:
             UserError: After the last block, if a value is NaN or infinite as float32.
@@ -75,7 +81,7 @@ class Column:
         return self._blocks_of(buffer, size)
 
     def _blocks_of(self, into: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Read `size` rows at a time into an array of the whole length, or of one block."""
+        """Read `size` rows at a time into `into`, which holds the whole array or one block."""
         whole = len(into) == len(self)
         bad_rows, first_bad = 0, -1
         for start in range(0, len(self), size):
@@ -96,10 +102,10 @@ class Column:
             )
 
     def matrix(self, seen: Callable[[np.ndarray], None] | None = None) -> np.ndarray:
-        """The whole array: [N, width] float32, checked like `blocks`, and nothing beside it.
+        """Read the whole array, [N, width] float32, with the checks of `blocks`.
 
         Args:
-            seen: Called with every block of rows.
+            seen: Called with each block of rows.
         """
         try:
             values = np.empty(self.values.shape, dtype=np.float32)
@@ -114,12 +120,12 @@ class Column:
         return values.reshape(len(self), self.width)
 
     def vector(self) -> np.ndarray:
-        """The whole of an [N] or [N, 1] array: [N] float32, checked like `blocks`."""
+        """Read an [N] or [N, 1] array as [N] float32, with the checks of `blocks`."""
         values: np.ndarray = self.matrix()[:, 0]
         return values
 
     def flags(self) -> np.ndarray:
-        """The whole of an [N] or [N, 1] array of flags: [N] bool.
+        """Read an [N] or [N, 1] array of flags as [N] bool.
 
         Raises:
             UserError: A value is neither 0 nor 1.
@@ -136,7 +142,7 @@ class Column:
 
     def _read(self, start: int, stop: int, into: np.ndarray) -> None:
         if isinstance(self.values, np.ndarray):
-            # What float32 cannot hold becomes infinite, which is refused with its row.
+            # Values beyond float32's range become infinite, which the caller reports.
             with np.errstate(over="ignore"):
                 into[:] = self.values[start:stop]
         else:
@@ -147,13 +153,7 @@ class Column:
         rows = max(1, _BLOCK_BYTES // row_bytes)
         chunks = None if isinstance(self.values, np.ndarray) else self.values.chunks
         if chunks is not None:
-            # Whole chunks, or every chunk would be decompressed once for each block it lies in.
+            # Blocks of whole chunks, so that HDF5 decompresses each chunk only once.
             chunk = int(chunks[0])
             rows = chunk * max(1, rows // chunk)
         return max(1, min(rows, len(self)))
-
-
-def _shape_fits(shape: tuple[int, ...], *, matrix: bool) -> bool:
-    if matrix:
-        return len(shape) == 2 and shape[1] > 0
-    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)

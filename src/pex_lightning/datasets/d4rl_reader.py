@@ -1,4 +1,4 @@
-"""D4RL's HDF5 files as transitions."""
+"""Reader of D4RL's HDF5 files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pex_lightning.envs.make import EnvSpec
 
 MADE_BY = "pex_lightning"
-"""How the attribute `generator` of a file begins that this package recorded."""
+"""Start of the file attribute `generator` in files recorded by this package."""
 
 
 def read_d4rl(
@@ -35,26 +35,26 @@ def read_d4rl(
 ) -> Dataset:
     """Read a D4RL file (arXiv 2004.07219) and keep what `d4rl.qlearning_dataset` keeps.
 
-    The next observation of row i is row i + 1's observation. Rows with a time-out have none in the
-    file, so they are dropped, and so is the file's last row. A terminal row stays: its next
-    observation is masked. If the file has `next_observations`, these are taken and no row is
-    dropped. `terminated` comes from `terminals` alone; `truncated` marks the last row kept of an
-    episode that did not terminate. Actions are clipped by `Transitions.clip_actions_`.
+    The next observation of row i is the observation of row i + 1. Rows with a time-out and the
+    file's last row have none and are dropped. Terminal rows are kept: their next observation is
+    masked. If the file has `next_observations`, these are used and no row is dropped. `terminated`
+    comes from `terminals` alone; `truncated` marks the last kept row of an episode that did not
+    terminate. Actions are clipped by `Transitions.clip_actions_`.
 
-    Episodes end at a terminal or a time-out. A file without `timeouts` has one every
-    `max_episode_steps` rows, counted from the episode's first row.
+    Episodes end at a terminal or a time-out. If the file has no `timeouts`, an episode times out
+    every `max_episode_steps` rows.
 
-    Only plain arrays are read: nothing in the file is executed and no other file is opened.
-    Memory: the transitions, up to 32 MiB of buffers, and about 40 bytes per row of the file.
+    Nothing in the file is executed and no other file is opened. Memory: the transitions, up to
+    32 MiB of buffers, and about 40 bytes per row of the file.
 
     Args:
         path: The file.
         spec: The environment that the policy will act in. Without it, actions must lie in [−1, 1].
-        max_episode_steps: Steps to the time-out; the environment's if not given. Only looked at if
-            the file has no `timeouts`.
-        name: What the dataset is called; by default the file's name without its ending. A file
-            that this package recorded is always called `made:<recipe>`.
-        origin: What kind of dataset it is; by default `file`, and `made` for such a file.
+        max_episode_steps: Steps to the time-out, by default the environment's. Only used if the
+            file has no `timeouts`.
+        name: Name of the dataset, by default the file name without suffix. A file recorded by this
+            package is always called `made:<recipe>`.
+        origin: Kind of dataset, by default `file`; always `made` if this package recorded the file.
 
     Raises:
         UserError: The file cannot be read, is not a D4RL file, holds bad values, or does not fit
@@ -66,7 +66,6 @@ def read_d4rl(
         kind: Origin = "file" if made is None else "made"
         return read_rows(
             _find_columns(file, path),
-            # What this package recorded is never taken for anything else, whatever it is called.
             name=made or name or path.stem,
             path=str(path),
             origin=kind if made else origin or kind,
@@ -76,7 +75,7 @@ def read_d4rl(
 
 
 def made_name(file: h5py.File) -> str | None:
-    """`made:<recipe>` if this package recorded the file, wherever it lies now; else None."""
+    """Return `made:<recipe>` if this package recorded the file, else None."""
     generator, name = file.attrs.get("generator"), file.attrs.get("dataset")
     if not (isinstance(generator, str) and generator.startswith(f"{MADE_BY}.")):
         return None
@@ -84,9 +83,9 @@ def made_name(file: h5py.File) -> str | None:
 
 
 def recorded_environment(path: Path) -> tuple[str, dict[str, Any]] | None:
-    """Id and arguments of the environment that a file says it was recorded in.
+    """Return id and arguments of the environment that a file names, if it is of this package.
 
-    Only environments of this package count, so that nothing is imported for it.
+    For other environments the result is None, so that no module named by a file is imported.
 
     Raises:
         UserError: The file cannot be opened.

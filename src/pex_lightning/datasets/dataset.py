@@ -1,4 +1,4 @@
-"""A dataset in memory, and what is said of it wherever its results appear."""
+"""A dataset in memory and the record of its origin."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from pex_lightning.datasets.transitions import Transitions
 
 Origin = Literal["file", "made", "d4rl", "minari", "arrays"]
 """`file`: the user's own; `made`: recorded by this package; `d4rl`: D4RL's published file, fetched
-by its task's name; `minari`: a Minari dataset; `arrays`: handed over in memory."""
+by task name; `minari`: a Minari dataset; `arrays`: arrays in memory."""
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """Where transitions come from; written beside results and into checkpoints.
+    """Where transitions come from; stored with results and in checkpoints.
 
     Attributes:
-        name: Short name: a task's, `made:<recipe>`, `minari:<id>`, or the file's without its
-            ending.
-        path: The file that was read, absolute; a Minari dataset's id; empty for arrays.
-        fingerprint: First 16 hexadecimal digits of a SHA-256 over the arrays that were used (as
-            float32 or bool), so that it does not depend on how the file is compressed.
+        name: Task name, `made:<recipe>`, `minari:<id>`, or file name without suffix.
+        path: Absolute path of the file, id of a Minari dataset, or empty for arrays.
+        fingerprint: First 16 hexadecimal digits of the SHA-256 of the arrays (as float32 or bool),
+            independent of file compression.
         rows: Rows in the file.
         transitions: Transitions kept.
-        episodes: Complete episodes in the file: those that end in a terminal or a time-out.
+        episodes: Episodes that end in a terminal or a time-out.
         terminals: Rows with a terminal.
         timeouts: Rows with a time-out, read from the file or derived from the episode length.
-        origin: What kind of dataset it is.
+        origin: Kind of dataset.
     """
 
     name: str
@@ -45,12 +44,12 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a dataset reader gives.
+    """The result of a dataset reader.
 
     Attributes:
-        transitions: The transitions, raw rewards.
+        transitions: The transitions, with raw rewards.
         info: Where they come from.
-        episode_returns: [E] float64, raw return of each complete episode, all its rows included.
+        episode_returns: [E] float64, raw return of each complete episode, dropped rows included.
         episode_lengths: [E] int64, rows of each complete episode.
     """
 

@@ -1,4 +1,4 @@
-"""HDF5 files, opened and looked into without running or following anything."""
+"""Safe access to HDF5 files: links and external arrays are not followed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """Open a local HDF5 file for reading.
 
     Raises:
-        UserError: There is no such file, it is a folder, it may not be read, it is not HDF5, or it
-            is cut short; also when reading from it fails inside the `with` block.
+        UserError: The file is missing, a folder, not readable, not HDF5, or truncated; also if
+            reading fails inside the `with` block.
     """
     _check_is_file(path)
     try:
@@ -28,7 +28,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
                 f"{path} is not an HDF5 file ({path.stat().st_size} bytes), expected a D4RL "
                 f"dataset (.hdf5). A failed download leaves such files: download it again."
             )
-        # Columns are read once, in whole chunks: a cache of chunks would only hold memory.
+        # No chunk cache: columns are read once, in whole chunks.
         with h5py.File(path, "r", rdcc_nbytes=0) as file:
             yield file
     except PermissionError as error:
@@ -57,18 +57,18 @@ def _check_is_file(path: Path) -> None:
 
 
 def find_column(file: h5py.File, key: str, path: Path, *, matrix: bool) -> Column:
-    """Look an array up.
+    """Find an array and check its shape.
 
     Args:
         file: The open file.
         key: The array's name, at the root of the file.
-        path: The file's path, for errors.
+        path: The file's path, for error messages.
         matrix: Whether [N, D] is expected; otherwise [N] or [N, 1].
 
     Raises:
-        UserError: It is not a plain numeric array of that shape stored in this file.
+        UserError: It is not a numeric array of that shape, stored in this file.
     """
-    # A link or an external or virtual array would read other files than the one given.
+    # Links, external arrays and virtual arrays may read other files.
     if not isinstance(file.get(key, getlink=True), h5py.HardLink):
         raise UserError(
             f"{path}: '{key}' is a link to another place, which is not followed. Copy the "

@@ -1,4 +1,4 @@
-"""Reward transforms: the same one on offline and on online rewards, never on evaluation."""
+"""Reward transforms, applied to offline and online rewards but not in evaluation."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Reward = TypeVar("Reward", torch.Tensor, np.ndarray, float)
 
 @dataclass(frozen=True)
 class RewardTransform:
-    """r ↦ scale · r + shift.
+    """The affine transform r ↦ scale · r + shift.
 
     Attributes:
         scale: Factor, finite and not 0.
         shift: Added after scaling.
 
     Raises:
-        UserError: `scale` is 0, or one of the two is not finite.
+        UserError: `scale` is 0, or a value is not finite.
     """
 
     scale: float = 1.0
@@ -43,20 +43,20 @@ class RewardTransform:
             )
 
     def __call__(self, reward: Reward) -> Reward:
-        """Transform raw rewards, of any shape; the argument stays as it is."""
+        """Return transformed rewards, of any shape."""
         return reward * self.scale + self.shift
 
     def inverse(self, reward: Reward) -> Reward:
-        """Raw rewards from transformed ones, of any shape."""
+        """Return raw rewards for transformed ones, of any shape."""
         return (reward - self.shift) / self.scale
 
     def to_dict(self) -> dict[str, float]:
-        """Plain numbers, for a checkpoint."""
+        """Return scale and shift, for a checkpoint."""
         return {"scale": float(self.scale), "shift": float(self.shift)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, float]) -> RewardTransform:
-        """The transform that `to_dict` wrote.
+        """Build the transform from the result of `to_dict`.
 
         Raises:
             UserError: The keys are not `scale` and `shift`.
@@ -73,16 +73,15 @@ def make_reward_transform(
 ) -> RewardTransform:
     """Build a reward transform from its name and the offline dataset.
 
-    `subtract_one` (r − 1) is the transform of IQL (arXiv 2110.06169) for AntMaze,
-    `scale_by_return_range` the one for MuJoCo: r · 1000 / (max − min) of the episode returns.
+    IQL (arXiv 2110.06169) uses `subtract_one` (r − 1) for AntMaze and `scale_by_return_range`
+    (r · 1000 / (max − min) of the episode returns) for MuJoCo.
 
     Args:
         name: The transform's name.
-        episode_returns: [E] raw returns of the dataset's complete episodes; only looked at by
-            `scale_by_return_range`.
+        episode_returns: [E] raw returns of complete episodes, for `scale_by_return_range`.
 
     Raises:
-        UserError: The name is unknown, or the returns have no range to divide by.
+        UserError: The name is unknown, or the range of returns is not above 0.
     """
     if name == "identity":
         return RewardTransform()

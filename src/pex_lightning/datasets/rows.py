@@ -1,4 +1,4 @@
-"""From rows in D4RL's layout, in a file or in memory, to transitions."""
+"""Conversion of rows in D4RL's layout to transitions."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def read_rows(
     spec: EnvSpec | None = None,
     max_episode_steps: int | None = None,
 ) -> Dataset:
-    """Transitions of rows in D4RL's layout; `read_d4rl` says by which rules.
+    """Convert rows in D4RL's layout to transitions by the rules of `read_d4rl`.
 
     Args:
-        columns: By D4RL's names: all of `REQUIRED`, those of `OPTIONAL` that there are.
-        name: What the dataset is called.
-        path: Where it lies; empty for arrays.
-        origin: What kind of dataset it is.
+        columns: Columns by D4RL's names: all of `REQUIRED`, any of `OPTIONAL`.
+        name: Name of the dataset.
+        path: Path of the file; empty for arrays.
+        origin: Kind of dataset.
         spec: As for `read_d4rl`.
         max_episode_steps: As for `read_d4rl`.
 
@@ -85,14 +85,14 @@ def read_rows(
 
 
 def check_columns(columns: Mapping[str, Column], source: str) -> None:
-    """Refuse columns whose shapes or lengths do not fit together.
+    """Check shapes and lengths of columns.
 
     Args:
-        columns: By D4RL's names.
-        source: The file, or a name; for errors.
+        columns: Columns by D4RL's names.
+        source: File or dataset name, for error messages.
 
     Raises:
-        UserError: Names the shape, or every column's length.
+        UserError: A shape is wrong, or lengths differ.
     """
     for key, column in columns.items():
         column.check_shape(matrix=key in MATRICES)
@@ -116,7 +116,7 @@ def _check_rows(columns: Mapping[str, Column], source: str) -> None:
 
 
 def _check_sizes(columns: Mapping[str, Column], spec: EnvSpec, source: str) -> None:
-    """Compare sizes before everything is read, which may take seconds."""
+    """Compare sizes with the environment's before the slow reading of all rows."""
     for key, expected in (("observations", spec.obs_dim), ("actions", spec.action_dim)):
         if columns[key].width != expected:
             raise UserError(
@@ -137,14 +137,14 @@ def _checked_limit(limit: int | None, source: str) -> int:
 
 
 def derive_timeouts(terminals: np.ndarray, max_episode_steps: int) -> np.ndarray:
-    """Where episodes time out in a file that does not say so.
+    """Derive time-outs from the time limit, for data without `timeouts`.
 
     Args:
         terminals: [N] bool.
         max_episode_steps: Rows of an episode that times out.
 
     Returns:
-        [N] bool: every `max_episode_steps`-th row of an episode, counted from its first row.
+        [N] bool, true on every `max_episode_steps`-th row of an episode.
     """
     rows = np.arange(len(terminals))
     after_terminal = np.zeros(len(terminals), dtype=rows.dtype)
@@ -155,11 +155,11 @@ def derive_timeouts(terminals: np.ndarray, max_episode_steps: int) -> np.ndarray
 
 
 def episode_statistics(rewards: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns and lengths of the complete episodes.
+    """Compute returns and lengths of the complete episodes.
 
     Args:
         rewards: [N] raw rewards.
-        ends: [N] bool, the last row of each episode. Rows after the last end are left out.
+        ends: [N] bool, the last row of each episode. Rows after the last end are ignored.
 
     Returns:
         (returns [E] float64, lengths [E] int64).
@@ -182,7 +182,7 @@ def _rows_to_keep(timeouts: np.ndarray, *, has_next: bool) -> np.ndarray:
 
 
 def _cut_after(timeouts: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Rows [N] after which the file has no next row kept, or one of another episode."""
+    """[N] bool: whether the next row was dropped, is missing, or starts another episode."""
     if keep.all():
         cut = timeouts.copy()
         cut[-1] = True
@@ -198,24 +198,18 @@ def _transitions(
     keep: np.ndarray,
     seen: Callable[[np.ndarray], None],
 ) -> Transitions:
-    """Rows as transitions, observations held once.
+    """Build transitions that store each observation of a file once.
 
-    Args:
-        columns: The dataset's columns.
-        rewards: [N] float32.
-        terminals: [N] bool.
-        timeouts: [N] bool.
-        keep: [N] bool, the rows that have a next observation.
-        seen: Called with every block of values that counts for the fingerprint.
+    `keep` ([N] bool) marks rows with a next observation; `seen` gets all data for the fingerprint.
     """
-    # Before the large columns, so that what it takes on the way is given back.
+    # Before the large columns are read, so that temporary arrays do not add to the peak memory.
     kept = torch.from_numpy(np.arange(len(keep), dtype=np.int32)[keep])
     truncated = _cut_after(timeouts, keep) & ~terminals
     observation = columns["observations"].matrix(seen)
     if "next_observations" in columns:
         following = columns["next_observations"].matrix(seen)
     else:
-        # Views of the same memory: row i's next observation is row i + 1's observation.
+        # Two views of one array: row i + 1 is the next observation of row i.
         observation, following = observation[:-1], observation[1:]
     action = columns["actions"].matrix(seen)
     for values in (rewards, terminals, timeouts):

@@ -1,4 +1,4 @@
-"""Transitions: what every dataset reader hands to the replay buffer."""
+"""Transitions: the common output of all dataset readers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tensordict import TensorDict
 from pex_lightning.errors import UserError
 
 ACTION_MARGIN = 1e-5
-"""D4RL's clip, as a share of half the action range: ±(1-1e-5) for actions in [-1, 1]."""
+"""D4RL's clipping margin, as a fraction of half the action range."""
 
 ACTION_TOLERANCE = 1e-3
-"""How far outside its space an action may lie, as a share of half the action range."""
+"""Accepted distance of an action from its space, as a fraction of half the action range."""
 
 _CHECK_ROWS = 65_536
 
@@ -29,16 +29,16 @@ class Transitions:
     `("next", "terminated")`, `("next", "truncated")`, `("next", "done")` [N, 1] bool, where done =
     terminated or truncated.
 
-    Only `terminated` masks the value of the next observation. `truncated` says that the row after
-    this one does not continue the episode although the episode did not terminate.
+    Only `terminated` masks the value of the next observation. `truncated` means that the episode
+    did not terminate but the next row does not continue it.
 
-    A file's rows stay where they are, observations and next observations in the same memory, and
-    `kept` lists those that are transitions.
+    So that observations and next observations can share memory, `rows` may include rows that are
+    not transitions.
 
     Attributes:
         rows: All rows, batch size [R].
-        source: The file or dataset id; named in errors.
-        kept: [N] int32, the rows that are transitions, ascending; None if all are.
+        source: The file or dataset id, for error messages.
+        kept: [N] int32, indices of the transitions, ascending; None if every row is one.
     """
 
     rows: TensorDict
@@ -58,7 +58,7 @@ class Transitions:
         source: str,
         kept: torch.Tensor | None = None,
     ) -> Transitions:
-        """Group columns into transitions. Nothing is copied where the types are right already.
+        """Group columns into transitions; only columns of another type are copied.
 
         Args:
             observation: [R, obs_dim].
@@ -67,11 +67,11 @@ class Transitions:
             reward: [R] or [R, 1].
             terminated: [R] or [R, 1], bool.
             truncated: [R] or [R, 1], bool.
-            source: The file or dataset id; named in errors.
-            kept: [N] int32, the rows that are transitions, ascending; None if all are.
+            source: The file or dataset id, for error messages.
+            kept: [N] int32, indices of the transitions, ascending; None if every row is one.
 
         Raises:
-            UserError: Lengths or shapes do not fit together, or there are no rows.
+            UserError: Lengths or shapes disagree, or there are no rows.
         """
         _check_lengths(
             source,
@@ -106,7 +106,7 @@ class Transitions:
 
     @property
     def tensordict(self) -> TensorDict:
-        """The transitions alone, batch size [N]; a copy unless every row is one."""
+        """The transitions, batch size [N]; a copy if there are other rows."""
         if self.kept is None:
             return self.rows
         kept: TensorDict = self.rows[self.kept.long()]
@@ -143,17 +143,17 @@ class Transitions:
         return int(self.rows["action"].shape[1])
 
     def transform_rewards_(self, transform: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Replace the rewards by what `transform` makes of them ([R, 1]), in place."""
+        """Apply `transform` to the rewards [R, 1] in place."""
         reward = _tensor(self.rows, "next", "reward")
         reward.copy_(transform(reward))
 
     def check_actions(self, low: Sequence[float], high: Sequence[float], *, space: str) -> None:
-        """Refuse actions outside [low, high].
+        """Check that actions lie in [low, high].
 
         Args:
             low: Smallest action, one number per action dimension.
             high: Largest action.
-            space: Whose bounds these are; named in the error.
+            space: Name of the action space, for the error message.
 
         Raises:
             UserError: An action lies outside by more than `ACTION_TOLERANCE` of half the range.
@@ -171,11 +171,11 @@ class Transitions:
             )
 
     def clip_actions_(self, low: Sequence[float], high: Sequence[float]) -> None:
-        """Clip the actions, in place, a little inside their space.
+        """Clip the actions in place to slightly inside their space.
 
-        D4RL clips to ±(1 − 1e-5), because a squashed policy gives the bounds themselves no finite
-        density. For any bounds that is low + 1e-5·h to high − 1e-5·h, with h half the range;
-        infinite bounds leave an action as it is.
+        A squashed policy has no finite density at the bounds, so D4RL clips to ±(1 − 1e-5). In
+        general the limits are low + 1e-5·h and high − 1e-5·h, with h half the range. Infinite
+        bounds do not clip.
 
         Args:
             low: Smallest action, one number per action dimension.
@@ -190,7 +190,7 @@ class Transitions:
         return values if self.kept is None else values[self.kept.long()]
 
     def _where(self, test: Callable[[torch.Tensor], torch.Tensor], *key: str) -> np.ndarray:
-        """Transitions in whose column the test holds anywhere, looked for in blocks of rows."""
+        """Indices of transitions with a value that passes the test, computed in blocks."""
         values = _tensor(self.rows, *key)
         found = [
             start + test(values[start : start + _CHECK_ROWS]).any(dim=1).nonzero()[:, 0].numpy()
@@ -218,7 +218,7 @@ def _bounds(
     lower = np.asarray(low, dtype=np.float64)
     upper = np.asarray(high, dtype=np.float64)
     inset = margin * (upper - lower) / 2
-    # A half-open range has no width to take a share of: its finite end stays where it is.
+    # If one end is infinite, the range has no finite width and the other end is not moved.
     inset = np.where(np.isfinite(inset), inset, 0.0)
     return torch.from_numpy(lower + inset).float(), torch.from_numpy(upper - inset).float()
 

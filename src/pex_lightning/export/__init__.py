@@ -1,1 +1,1 @@
-"""What a run collected, as a dataset that others can use."""
+"""Export of a run's replay buffer as a dataset."""

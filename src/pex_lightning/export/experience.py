@@ -1,4 +1,4 @@
-"""What an online run experienced, out of its checkpoint, as a dataset to share."""
+"""The experience of an online run, read from its checkpoint and exported in D4RL's layout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 from tensordict import TensorDict
 
 from pex_lightning.datasets.arrays import write_d4rl
-from pex_lightning.datasets.rewards import RewardTransform
 from pex_lightning.errors import UserError
 from pex_lightning.handover import CheckpointHeader, read_checkpoint
 from pex_lightning.replay.store import Segment, read_segments
@@ -34,22 +33,21 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Experience:
-    """The replay buffer of a run, all processes' rows one after the other, rewards raw.
+    """The replay buffer of a run, with the rows of all processes concatenated.
 
     Attributes:
-        checkpoint: The checkpoint it belongs to.
-        header: What the checkpoint says of itself.
+        checkpoint: Path of the checkpoint.
+        header: Header of the checkpoint.
         observations: [N, obs_dim] float32.
         actions: [N, act_dim] float32.
-        rewards: [N] float32.
+        rewards: [N] float32, raw.
         terminals: [N] bool.
         timeouts: [N] bool: the episode was truncated, or the next row does not continue it.
-        next_observations: [N, obs_dim] float32, the true ones.
-        policy_index: [N] int64, which member of the policy acted, by its place in
-            `header.members`.
-        choice_probs: [N, members] float32, with which probability each would have.
-        cut: Episodes that end where the buffer or the run was cut, not by the environment.
-        gone: Rows that were collected and had left the buffer before the checkpoint.
+        next_observations: [N, obs_dim] float32, true ones also at the end of an episode.
+        policy_index: [N] int64, index in `header.members` of the policy member that acted.
+        choice_probs: [N, members] float32, probability of each member to be chosen.
+        cut: Number of episodes ended by the buffer or the run instead of the environment.
+        gone: Number of rows that left the buffer before the checkpoint.
     """
 
     checkpoint: Path
@@ -70,12 +68,12 @@ class Experience:
 
     @property
     def ends(self) -> np.ndarray:
-        """[N] bool, the last row of each episode; the last row of all is one."""
+        """[N] bool, the last row of each episode, always true for row N - 1."""
         ends: np.ndarray = self.terminals | self.timeouts
         return ends
 
     def provenance(self) -> dict[str, str | int]:
-        """Where the rows come from, as attributes of a file."""
+        """Return the origin of the rows, as attributes for a file."""
         header = self.header
         return {
             "env_id": header.data.env.id,
@@ -93,18 +91,18 @@ class Experience:
 def read_experience(path: str | Path) -> Experience:
     """Read the replay buffer that belongs to a checkpoint of the online stage.
 
-    Raw rewards are recovered by the inverse of the run's reward transform: exactly those of the
-    environment for `identity`, and for `subtract_one` where rewards are whole numbers; else up to
-    float32's rounding. Where a resume or the end of a process's rows cut an episode, its last row
-    is marked by a time-out, so that no row is linked to one of another episode. The first episode
-    may lack its beginning, if the buffer had filled up.
+    Raw rewards are computed by the inverse of the run's reward transform. They are exact for
+    `identity`, and for `subtract_one` with integer rewards; else they have float32's rounding
+    errors. An episode that was cut by a resume or by the end of a process's rows gets a time-out
+    on its last row, to separate it from the next episode. If rows have left the buffer, the first
+    episode may lack its beginning.
 
     Args:
-        path: The checkpoint; the folder `replay` must lie beside it.
+        path: The checkpoint, next to the folder `replay`.
 
     Raises:
-        UserError: It is not a checkpoint of ours, has no replay buffer, or a part of the buffer is
-            missing or damaged.
+        UserError: The file is not a checkpoint of this package, has no replay buffer, or a part of
+            the buffer is missing or damaged.
     """
     checkpoint = read_checkpoint(path)
     header = checkpoint.header
@@ -131,13 +129,13 @@ def read_experience(path: str | Path) -> Experience:
 
 
 def export_d4rl(experience: Experience, path: str | PathLike[str], *, overwrite: bool) -> Path:
-    """Write experience as a file in D4RL's layout, with `next_observations`.
+    """Write experience to a file in D4RL's layout, with `next_observations`.
 
-    Beside D4RL's keys it has `infos/policy_index` and `infos/choice_probs`, and attributes that
-    say where it comes from (`Experience.provenance`). `read_d4rl` gives the same transitions.
+    Further columns are `infos/policy_index` and `infos/choice_probs`; the attributes are those of
+    `Experience.provenance`. `read_d4rl` reads the same transitions.
 
     Returns:
-        The file, absolute.
+        The absolute path of the file.
 
     Raises:
         UserError: The file exists and `overwrite` is not set, or it cannot be written.
@@ -163,10 +161,10 @@ def export_d4rl(experience: Experience, path: str | PathLike[str], *, overwrite:
 
 
 def _manifest(state: object, path: Path) -> list[list[Segment]]:
-    """The segments of each process.
+    """Return the buffer's segments of each process.
 
     Raises:
-        UserError: There are none, or they do not follow on each other.
+        UserError: There are no segments, or rows between segments are missing.
     """
     if not isinstance(state, Mapping):
         raise UserError(
@@ -190,7 +188,7 @@ def _manifest(state: object, path: Path) -> list[list[Segment]]:
 
 
 def _columns(rows: TensorDict, header: CheckpointHeader, path: Path) -> dict[str, np.ndarray]:
-    """The rows of one process by our names, and which of them end an episode by a cut."""
+    """Return the rows of one process by their names in `Experience`; `cut` marks cut episodes."""
     columns = {key: rows.get(place, None) for key, place in _COLUMNS.items()}
     missing = [key for key, value in columns.items() if not isinstance(value, torch.Tensor)]
     if missing:
@@ -204,20 +202,16 @@ def _columns(rows: TensorDict, header: CheckpointHeader, path: Path) -> dict[str
         if found[key].size != np.prod(shape):
             raise _damaged(path, f"{key} have shape {list(found[key].shape)}, expected {shape}")
         found[key] = found[key].reshape(shape)
-    found["rewards"] = _raw_rewards(found["rewards"], header.data.reward)
+    # Computed in float64, to add no further rounding errors.
+    raw_rewards = header.data.reward.inverse(found["rewards"].astype(np.float64))
+    found["rewards"] = raw_rewards.astype(np.float32)
     truncated, terminals = found["timeouts"], found["terminals"]
     same = (found["next_observations"][:-1] == found["observations"][1:]).all(axis=1)
     continues = np.append(same, False)
-    # A terminal is enough to end an episode; D4RL's rule drops rows with a time-out.
+    # No time-out on terminal rows, which D4RL's rule would drop.
     found["timeouts"] = (truncated | ~continues) & ~terminals
     found["cut"] = found["timeouts"] & ~truncated
     return found
-
-
-def _raw_rewards(rewards: np.ndarray, transform: RewardTransform) -> np.ndarray:
-    # In double precision, so that only what float32 lost before is missing.
-    raw: np.ndarray = transform.inverse(rewards.astype(np.float64)).astype(np.float32)
-    return raw
 
 
 def _damaged(path: Path, reason: str) -> UserError:

@@ -1,4 +1,4 @@
-"""An online run's experience as a Minari dataset."""
+"""Export of an online run's experience as a Minari dataset."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ from pex_lightning.errors import UserError
 from pex_lightning.export.experience import Experience
 
 _ROOT = "MINARI_DATASETS_PATH"
+# Slice in a flat observation, and shape, of each named part; empty for flat observations.
+_Parts = Mapping[str, tuple[slice, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
 class Author:
-    """Who publishes a dataset; Minari writes it into the description.
+    """Author of a dataset, stored in Minari's metadata.
 
     Attributes:
         name: The author's name.
-        email: Where to write to.
+        email: The author's email address.
     """
 
     name: str | None = None
@@ -46,27 +48,26 @@ def export_minari(
     trust_env: bool = False,
     overwrite: bool,
 ) -> Path:
-    """Write experience as a Minari dataset, which `read_minari` and `minari.load_dataset` read.
+    """Write experience as a Minari dataset, for `read_minari` and `minari.load_dataset`.
 
-    Observations of dict environments are taken apart again, so that their parts have names; they
-    are float32, as the run saw them. The infos of step t, in row t + 1 as Minari has it, are
-    `policy_index` and `choice_probs`; row 0, the reset, has −1 and zeros. Where an episode was cut
-    (see `read_experience`), its last step is truncated. The dataset comes into being complete, or
-    not at all.
+    Flattened observations of dict environments are split into their named parts again, as float32.
+    The infos `policy_index` and `choice_probs` of step t are in row t + 1, as usual in Minari; row
+    0, the reset, has −1 and zeros. The last step of a cut episode (see `read_experience`) is
+    truncated. The dataset only appears once it is complete.
 
     Args:
-        experience: What to write.
-        dataset_id: The new dataset, such as `my/pointmaze/pex-v0`.
-        author: Who publishes it.
-        trust_env: Whether the module that the environment's id names may be imported.
+        experience: The experience to write.
+        dataset_id: Id of the new dataset, such as `my/pointmaze/pex-v0`.
+        author: Author of the dataset.
+        trust_env: Whether the module named by the environment's id may be imported.
         overwrite: Whether to replace a dataset of the same id.
 
     Returns:
         The dataset's folder.
 
     Raises:
-        UserError: Minari is not installed, the id is malformed or taken, the environment cannot be
-            made here or is not the run's, or the dataset cannot be written.
+        UserError: Minari is not installed, the id is malformed or in use, the environment cannot be
+            made or differs from the run's, or the dataset cannot be written.
     """
     folder = dataset_folder(dataset_id)
     _check_new(dataset_id, folder, overwrite=overwrite)
@@ -121,8 +122,8 @@ def _environment(experience: Experience, *, trust_env: bool) -> Iterator[gymnasi
 
 def _observation_space(
     env: gymnasium.Env[Any, Any], experience: Experience
-) -> tuple[spaces.Space[Any], dict[str, tuple[slice, tuple[int, ...]]]]:
-    """The space to write, and where each named part of it lies in a flat observation."""
+) -> tuple[spaces.Space[Any], _Parts]:
+    """Return the observation space and its named parts."""
     obs_dim, keys = experience.header.data.env.obs_dim, experience.header.data.env.obs_keys
     inner = env.env.observation_space if isinstance(env, StandardEnv) else None
     boxes: dict[str, spaces.Space[Any]] = {}
@@ -152,14 +153,14 @@ def _create(
     experience: Experience,
     env: gymnasium.Env[Any, Any],
     space: spaces.Space[Any],
-    parts: Mapping[str, tuple[slice, tuple[int, ...]]],
+    parts: _Parts,
     author: Author,
 ) -> None:
     import minari  # noqa: PLC0415
 
     header = experience.header
     with warnings.catch_warnings():
-        # It warns of every field that is left out.
+        # Minari warns of every missing field.
         warnings.simplefilter("ignore")
         dataset = minari.create_dataset_from_buffers(
             dataset_id,
@@ -181,10 +182,9 @@ def _create(
 
 
 def _describable(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any] | None:
-    """The environment without our own wrapper; None if gymnasium cannot write its spec down.
+    """Return the environment without our wrapper; None if gymnasium cannot serialise its spec.
 
-    That is so where it is registered by a class instead of a name: the dataset then says where it
-    is from in its description only.
+    The latter happens for environments registered by a class instead of a name.
     """
     inner = env.env if isinstance(env, StandardEnv) else env
     try:
@@ -196,9 +196,7 @@ def _describable(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any] | None
     return inner
 
 
-def _episodes(
-    experience: Experience, parts: Mapping[str, tuple[slice, tuple[int, ...]]]
-) -> Iterator[Any]:
+def _episodes(experience: Experience, parts: _Parts) -> Iterator[Any]:
     from minari.data_collector.episode_buffer import EpisodeBuffer  # noqa: PLC0415
 
     stops = np.flatnonzero(experience.ends) + 1
@@ -206,8 +204,9 @@ def _episodes(
         rows = slice(start, stop)
         last = experience.next_observations[stop - 1 : stop]
         flat = np.concatenate([experience.observations[rows], last])
+        named = {key: flat[:, at].reshape(len(flat), *shape) for key, (at, shape) in parts.items()}
         yield EpisodeBuffer(
-            observations=_split(flat, parts) if parts else flat,
+            observations=named or flat,
             actions=experience.actions[rows],
             rewards=experience.rewards[rows],
             terminations=experience.terminals[rows],
@@ -219,24 +218,18 @@ def _episodes(
         )
 
 
-def _split(
-    flat: np.ndarray, parts: Mapping[str, tuple[slice, tuple[int, ...]]]
-) -> dict[str, np.ndarray]:
-    return {key: flat[:, at].reshape(len(flat), *shape) for key, (at, shape) in parts.items()}
-
-
 def _after_reset(values: np.ndarray, reset: float) -> np.ndarray:
     return np.concatenate([np.full_like(values[:1], reset), values])
 
 
 @contextlib.contextmanager
 def _written_aside(folder: Path, dataset_id: str) -> Iterator[None]:
-    """Let Minari write elsewhere in the same folder, and put the result in its place on success."""
+    """Let Minari write to a temporary folder, and move the dataset to its place on success."""
     from minari.namespace import create_namespace, list_local_namespaces  # noqa: PLC0415
 
     root = datasets_root()
     root.mkdir(parents=True, exist_ok=True)
-    # A name with a dot is none of Minari's.
+    # Minari's ids have no dots, so Minari ignores this folder.
     with tempfile.TemporaryDirectory(dir=root, prefix=".export-") as aside:
         before = os.environ.get(_ROOT)
         os.environ[_ROOT] = aside

@@ -1,1 +1,1 @@
-"""Looking at a dataset: statistics of what is in it, and a picture where it is from a maze."""
+"""Statistics of datasets, and pictures of maze datasets."""

@@ -1,4 +1,4 @@
-"""The plan of a maze: what is drawn under its data, and what they are held against."""
+"""The plan of a maze: walls, starts and goals to draw and to compare data with."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _ROBOTICS_GOAL_RADIUS = 0.45
 
 @dataclass(frozen=True)
 class MazePlan:
-    """A maze as it is drawn, in metres.
+    """Walls, starts and goals of a maze, in metres.
 
     Attributes:
         name: The environment's id.
         walls: [W, 2] centres of the wall cells.
-        cell_size: Side of a cell.
-        starts: [K, 2] where episodes of the environment start, a sample.
-        goals: [K, 2] their goals.
+        cell_size: Side length of a cell.
+        starts: [K, 2] a sample of start positions of episodes.
+        goals: [K, 2] goals of these episodes.
         goal_radius: Distance from the goal that counts as success.
     """
 
@@ -40,22 +40,22 @@ class MazePlan:
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
-        """Outer edges of the walls (x low, x high, y low, y high)."""
+        """Outer edges of the walls (lowest x, highest x, lowest y, highest y)."""
         half = self.cell_size / 2
         (x_low, y_low), (x_high, y_high) = self.walls.min(axis=0), self.walls.max(axis=0)
         return x_low - half, x_high + half, y_low - half, y_high + half
 
     def share_in_walls(self, xy: npt.NDArray[np.floating[Any]]) -> float:
-        """Share of the points `xy` ([N, 2], metres) that lie in walls or outside of the maze.
+        """Compute the fraction of points `xy` ([N, 2], metres) in walls or outside the maze.
 
-        Points that are not finite are left out. Bodies that press against a wall sink into it by
-        a little; a large share says that the data are from another maze.
+        Points that are not finite are ignored. Bodies sink slightly into walls that they press
+        against; a large fraction means that the data are from another maze.
         """
         x_low, x_high, y_low, y_high = self.extent
         columns, rows = (
             round(length / self.cell_size) for length in (x_high - x_low, y_high - y_low)
         )
-        # A border around it, where everything is that lies outside.
+        # A border of one cell represents everything outside the maze.
         solid = np.ones((columns + 2, rows + 2), dtype=np.bool_)
         solid[1:-1, 1:-1] = False
         origin = np.array([x_low, y_low])
@@ -77,7 +77,7 @@ def maze_plan(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> MazeP
         starts, goals = [], []
         for seed in range(_RESETS):
             observation, _ = env.reset(seed=seed)
-            # Mazes of both packages have the position in front, ours alone and Minari's flattened.
+            # Observations start with the position in this package's and gymnasium-robotics' mazes.
             starts.append(observation[:2])
             goals.append(np.array(body.goal[:2]))
         return MazePlan(
@@ -91,7 +91,7 @@ def maze_plan(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> MazeP
 
 
 def _walls(maze: Any) -> tuple[Points, float] | None:
-    """Centres of the wall cells [W, 2] and their side, of our mazes or gymnasium-robotics'."""
+    """Return centres [W, 2] and side of wall cells, for our and gymnasium-robotics' mazes."""
     if hasattr(maze, "wall_centres"):
         return np.asarray(maze.wall_centres, dtype=np.float64), float(maze.cell_size)
     if hasattr(maze, "maze_map") and hasattr(maze, "cell_rowcol_to_xy"):

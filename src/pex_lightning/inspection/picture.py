@@ -1,4 +1,4 @@
-"""A picture of where the data of a maze go."""
+"""A picture of the positions and trajectories of maze data."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _TRAJECTORIES = 60
 _FEW_MARKS, _MAX_MARKS = 100, 4000
 _WALL, _START, _GOAL, _REWARD = "#b9bcc4", "#0a84ff", "#e0119d", "#ff8c00"
 _SHADES = ("#222222", "#4a4a55", "#75757f", "#2b2f66", "#3d5c54")
-"""Muted, so that neighbouring lines stay apart and what is marked stands out."""
+"""Muted colours of trajectories, to tell neighbours apart and let marked points stand out."""
 
 
 @dataclass(frozen=True)
 class Visits:
-    """What of a dataset is drawn.
+    """The parts of a dataset that a picture shows.
 
     Attributes:
-        xy: [N, 2] position in every row, metres; NaN where it is not known.
+        xy: [N, 2] position of every row, in metres; may hold NaN and infinity.
         terminals: [N] bool.
         timeouts: [N] bool.
         rewards: [N] raw rewards.
         name: The dataset's name.
-        fingerprint: Its fingerprint, empty if it has none.
+        fingerprint: The dataset's fingerprint, empty if it has none.
     """
 
     xy: Floats
@@ -57,13 +57,13 @@ class Visits:
 def visits_of(
     columns: Mapping[str, Column], max_episode_steps: int | None, name: str, fingerprint: str
 ) -> Visits:
-    """What of a dataset is drawn: its positions are the first two numbers of its observations.
+    """Read what a picture shows; positions are the first two numbers of observations.
 
     Args:
-        columns: By D4RL's names.
+        columns: Columns by D4RL's names.
         max_episode_steps: Rows of an episode that times out, if there are no `timeouts`.
         name: The dataset's name.
-        fingerprint: Its fingerprint, empty if it has none.
+        fingerprint: The dataset's fingerprint, empty if it has none.
 
     Raises:
         UserError: Observations have only one number.
@@ -86,10 +86,10 @@ def visits_of(
 
 
 def draw_visits(path: Path, visits: Visits, plan: MazePlan) -> None:
-    """Write a PNG, 1200 pixels wide: how often each place is visited, and whole trajectories.
+    """Write a PNG, 1200 pixels wide, with visit counts per place and complete trajectories.
 
     Args:
-        path: The file to write; one that exists is replaced.
+        path: The file to write; an existing one is replaced.
         visits: The data.
         plan: The maze.
 
@@ -107,13 +107,13 @@ def draw_visits(path: Path, visits: Visits, plan: MazePlan) -> None:
 
 
 def _draw(visits: Visits, plan: MazePlan) -> Figure:
-    # Not pyplot: its global state would choose a backend for the whole process.
+    # pyplot would set a backend for the whole process.
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     x_low, x_high, y_low, y_high = _view(plan)
     width = PIXELS_WIDE / _DPI
-    # Side by side, or one above the other where the maze is wide.
+    # Panels are side by side, or stacked if the maze is wide.
     aside = (x_high - x_low) < 1.2 * (y_high - y_low)
     panel = width / 2 - 0.55 if aside else width - 1.6
     height = panel * (y_high - y_low) / (x_high - x_low)
@@ -137,14 +137,14 @@ def _draw(visits: Visits, plan: MazePlan) -> Figure:
 
 
 def _view(plan: MazePlan) -> tuple[float, float, float, float]:
-    """What is shown: the maze with half of its outer walls (x low, x high, y low, y high)."""
+    """Return the visible area, the maze with half of its outer walls, like `MazePlan.extent`."""
     x_low, x_high, y_low, y_high = plan.extent
     half = plan.cell_size / 2
     return x_low + half, x_high - half, y_low + half, y_high - half
 
 
 def _density(figure: Figure, axes: Axes, xy: Floats, plan: MazePlan, *, below: bool) -> None:
-    """How many rows lie in each small square, on a logarithmic scale."""
+    """Draw the number of rows in each small square, on a logarithmic scale."""
     from matplotlib.colors import LogNorm  # noqa: PLC0415
 
     x_low, x_high, y_low, y_high = plan.extent
@@ -175,7 +175,7 @@ def _density(figure: Figure, axes: Axes, xy: Floats, plan: MazePlan, *, below: b
 
 
 def _trajectories(axes: Axes, visits: Visits, plan: MazePlan) -> list[Line2D]:
-    """A sample of whole trajectories and the rows with a reward; returns the legend's entries."""
+    """Draw a sample of trajectories and the rewarded rows; return the legend's entries."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
 
     last = recorded_ends(visits, plan.cell_size)
@@ -193,35 +193,34 @@ def _trajectories(axes: Axes, visits: Visits, plan: MazePlan) -> list[Line2D]:
         xy = visits.xy[rows[_spread(len(rows), _MAX_MARKS)]]
         size = 6 if len(rows) > _FEW_MARKS else 20
         axes.scatter(xy[:, 0], xy[:, 1], s=size, color=_REWARD, linewidths=0, alpha=0.6, zorder=3)
-        label = f"reward {value:g} ({len(rows):,} rows)"
-        handles.append(_dot(_REWARD, label))
+        handles.append(_dot(_REWARD, f"reward {value:g} ({len(rows):,} rows)"))
     axes.set_title("trajectories as they were recorded", fontsize=10)
     return handles
 
 
 def recorded_ends(visits: Visits, cell_size: float) -> npt.NDArray[np.int64]:
-    """Last rows of the trajectories, [T], the last one's end included.
+    """Find the last rows [T] of the recorded trajectories.
 
-    D4RL computed AntMaze's terminals after recording, so that its trajectories go on behind them:
-    a terminal ends a trajectory only if the position then leaps.
+    D4RL added AntMaze's terminals after recording, so trajectories may continue after a terminal: a
+    terminal only ends a trajectory if the position then jumps.
 
     Args:
         visits: The data.
-        cell_size: Side of a maze's cell; a leap is longer than a quarter of it.
+        cell_size: Side length of a cell; a jump is longer than a quarter of it.
     """
     steps = np.linalg.norm(np.diff(visits.xy, axis=0), axis=1)
-    # A position that is not known leaps.
+    # The negated comparison counts a NaN position as a jump.
     cut = visits.timeouts[:-1] | (visits.terminals[:-1] & ~(steps <= cell_size / 4))
     return np.append(np.flatnonzero(cut), len(visits.xy) - 1)
 
 
 def _spread(size: int, most: int) -> npt.NDArray[np.int64]:
-    """At most `most` of the indices below `size`, evenly spread."""
+    """Choose at most `most` of the indices below `size`, evenly spread."""
     return np.linspace(0, size - 1, min(size, most)).astype(np.int64)
 
 
 def _rewarded(rewards: Floats) -> tuple[float, npt.NDArray[np.int64]] | None:
-    """The higher of two rewards and the rows that have it; None if there are not just two."""
+    """Return the higher of two reward values and its rows; None unless there are exactly two."""
     values = np.unique(rewards[np.isfinite(rewards)])
     if len(values) != 2:
         return None
@@ -229,24 +228,20 @@ def _rewarded(rewards: Floats) -> tuple[float, npt.NDArray[np.int64]] | None:
 
 
 def _starts_and_goals(axes: Axes, plan: MazePlan) -> list[Line2D]:
-    """What an evaluation starts from and goes to; returns the legend's entries."""
+    """Draw starts and goals of an evaluation; return the legend's entries."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
     from matplotlib.patches import Circle  # noqa: PLC0415
 
     for points, color in ((plan.starts, _START), (plan.goals, _GOAL)):
         axes.scatter(points[:, 0], points[:, 1], s=5, color=color, linewidths=0, zorder=5)
-    handles = [
-        _dot(_START, "starts of an evaluation"),
-        _dot(_GOAL, "its goals"),
-    ]
+    handles = [_dot(_START, "starts of an evaluation"), _dot(_GOAL, "its goals")]
     centre = plan.goals.mean(axis=0)
     if np.abs(plan.goals - centre).max() < plan.cell_size:
         x, y = float(centre[0]), float(centre[1])
         circle = Circle((x, y), plan.goal_radius, fill=False, color=_GOAL, linewidth=1.8, zorder=6)
         axes.add_patch(circle)
-        label = f"success: within {plan.goal_radius:g} m of the goal (here their mean)"
         ring = Line2D([], [], marker="o", mfc="none", mew=1.8, ms=9, linestyle="", color=_GOAL)
-        ring.set_label(label)
+        ring.set_label(f"success: within {plan.goal_radius:g} m of the goal (here their mean)")
         handles.append(ring)
     return handles
 
@@ -264,15 +259,10 @@ def _walls_and_axes(axes: Axes, plan: MazePlan) -> None:
 
     half, side = plan.cell_size / 2, plan.cell_size
     squares = [Rectangle((x - half, y - half), side, side) for x, y in plan.walls]
-    # An edge of its own colour, or a hairline shows between neighbours.
+    # Without edges of the same colour, thin lines show between neighbouring squares.
     axes.add_collection(PatchCollection(squares, facecolor=_WALL, edgecolor=_WALL, zorder=1))
     x_low, x_high, y_low, y_high = _view(plan)
-    axes.set(
-        xlim=(x_low, x_high),
-        ylim=(y_low, y_high),
-        aspect="equal",
-        xlabel="x in metres",
-        ylabel="y in metres",
-    )
+    axes.set(xlim=(x_low, x_high), ylim=(y_low, y_high), aspect="equal")
+    axes.set(xlabel="x in metres", ylabel="y in metres")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MultipleLocator(side))

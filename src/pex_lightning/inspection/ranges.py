@@ -1,4 +1,4 @@
-"""Ranges of numbers that are read in blocks, NaN and infinity tolerated and counted."""
+"""Ranges of a column's numbers; NaN and infinity are counted and otherwise ignored."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pex_lightning.errors import UserError
 
 @dataclass(frozen=True)
 class Numbers:
-    """One number of every row, such as a dimension of the observation.
+    """Statistics of one dimension over all rows; NaN if it has no finite value.
 
     Attributes:
-        low: The smallest; NaN if none is finite. NaN and infinity are left out here and below.
-        high: The largest.
-        mean: Their mean.
-        std: Their standard deviation.
-        bad: How many are NaN or infinite.
+        low: Minimum of finite values.
+        high: Maximum of finite values.
+        mean: Mean of finite values.
+        std: Standard deviation of finite values.
+        bad: Number of NaN and infinite values.
     """
 
     low: float
@@ -32,16 +32,16 @@ class Numbers:
 
     @property
     def constant(self) -> bool:
-        """Whether every finite value is the same."""
+        """Whether all finite values are equal."""
         return self.low == self.high
 
 
 @dataclass(frozen=True)
 class ActionSpace:
-    """The bounds that actions are held against.
+    """Bounds of actions.
 
     Attributes:
-        name: Whose they are.
+        name: Origin of the bounds.
         low: [act_dim] smallest action.
         high: [act_dim] largest action.
     """
@@ -53,13 +53,12 @@ class ActionSpace:
 
 @dataclass(frozen=True)
 class ActionUse:
-    """How the actions lie in their space.
+    """Position of actions in their space, with a tolerance of `ACTION_TOLERANCE`.
 
     Attributes:
         space: The space.
-        at_bounds: [act_dim] share of rows in which this number is at a bound or beyond it, give
-            or take `ACTION_TOLERANCE` of half the range.
-        rows_outside: Rows with a number outside by more than that; a reader refuses them.
+        at_bounds: [act_dim] fraction of rows with this number at a bound or beyond it.
+        rows_outside: Number of rows outside the space, which a reader does not accept.
     """
 
     space: ActionSpace
@@ -68,7 +67,7 @@ class ActionUse:
 
 
 def unit_space(column: Column) -> ActionSpace:
-    """The bounds that a reader takes where no environment is known."""
+    """Return the action space that a reader assumes without an environment."""
     high = (1.0,) * column.width
     return ActionSpace("D4RL (no environment given)", tuple(-bound for bound in high), high)
 
@@ -76,15 +75,15 @@ def unit_space(column: Column) -> ActionSpace:
 def read_ranges(
     column: Column, space: ActionSpace | None, problems: list[str]
 ) -> tuple[tuple[Numbers, ...], ActionUse | None]:
-    """Go through a matrix once.
+    """Compute ranges of a column in one pass.
 
     Args:
-        column: The matrix [N, D], or a vector.
-        space: Bounds to hold it against, if any.
-        problems: A sentence is added to it if values are NaN or infinite.
+        column: A matrix [N, D] or a vector.
+        space: Action space to compare the values with, if any.
+        problems: A description of NaN or infinite values is added to this list.
 
     Returns:
-        [D] ranges and, if a space of D dimensions was given, how the values lie in it.
+        [D] ranges and, if a space of D dimensions was given, the position of values in it.
     """
     moments = _Moments(column.width)
     use = _Bounds(space) if space is not None and len(space.low) == column.width else None
@@ -99,7 +98,7 @@ def read_ranges(
 
 
 class _Moments:
-    """Running smallest, largest, mean and standard deviation of [rows, width] blocks."""
+    """Running minimum, maximum, mean and standard deviation of [rows, width] blocks."""
 
     def __init__(self, width: int) -> None:
         self.low = np.full(width, np.inf)
@@ -121,7 +120,7 @@ class _Moments:
         self.high = np.maximum(self.high, high.max(axis=0))
         if not whole:
             values[~finite] = 0.0
-        # Chan, Golub and LeVeque's update: stable, where a difference of squares is not.
+        # The numerically stable update of Chan, Golub and LeVeque.
         mean = values.sum(axis=0) / np.maximum(count, 1)
         values -= mean
         if not whole:
@@ -146,7 +145,7 @@ class _Moments:
 
 
 class _Bounds:
-    """Counts actions at the bounds of their space and outside of it."""
+    """Counts actions at the bounds of their space and outside the space."""
 
     def __init__(self, space: ActionSpace) -> None:
         self.space = space

@@ -1,9 +1,9 @@
-"""A dataset's columns as they are: bad values are tolerated and told."""
+"""Raw columns of a dataset, read with bad values tolerated and reported."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +19,13 @@ from pex_lightning.errors import UserError
 
 @dataclass(frozen=True)
 class Episodes:
-    """Where a dataset's episodes end, bad values tolerated.
+    """Rewards and episode ends of a dataset that may hold bad values.
 
     Attributes:
-        rewards: [N] float32, NaN where they are.
+        rewards: [N] float32, may hold NaN and infinity.
         terminals: [N] bool.
         timeouts: [N] bool, all false if `timeouts_known` is false.
-        timeouts_known: Whether the file says them, or an episode length was given.
+        timeouts_known: Whether the file has `timeouts` or an episode length was given.
     """
 
     rewards: np.ndarray
@@ -42,11 +42,11 @@ class Episodes:
 
 @contextmanager
 def open_columns(path: Path) -> Iterator[dict[str, Column]]:
-    """Those arrays of a file that D4RL's layout has, while the file is open.
+    """Open a file in D4RL's layout and yield its columns.
 
     Raises:
-        UserError: The file cannot be read, an array that every D4RL file has is missing, is not a
-            plain array of its shape, or arrays differ in length.
+        UserError: The file cannot be read, lacks a required array, has one of a wrong kind or
+            shape, or its arrays differ in length or are empty.
     """
     with open_hdf5(path) as file:
         missing = [key for key in REQUIRED if key not in file]
@@ -65,7 +65,7 @@ def open_columns(path: Path) -> Iterator[dict[str, Column]]:
 
 
 def columns_of(dataset: Dataset) -> dict[str, Column]:
-    """The transitions of a dataset as columns in D4RL's layout, not copied."""
+    """Return the transitions of a dataset as columns in D4RL's layout."""
     values = dataset.transitions
     return {
         key: Column(values.source, key, values.tensordict[name].numpy())
@@ -76,12 +76,12 @@ def columns_of(dataset: Dataset) -> dict[str, Column]:
 def read_episodes(
     columns: Mapping[str, Column], max_episode_steps: int | None, problems: list[str]
 ) -> Episodes:
-    """Rewards and ends of episodes, bad values tolerated.
+    """Read rewards and episode ends, tolerating bad values.
 
     Args:
-        columns: By D4RL's names.
+        columns: Columns by D4RL's names.
         max_episode_steps: Rows of an episode that times out, if there are no `timeouts`.
-        problems: Sentences about what is wrong are added to it.
+        problems: Descriptions of bad values are added to this list.
     """
     terminals = _tolerant_flags(columns["terminals"], problems)
     known = True
@@ -91,28 +91,26 @@ def read_episodes(
         timeouts = derive_timeouts(terminals, max_episode_steps)
     else:
         timeouts, known = np.zeros_like(terminals), False
-    rewards = _tolerant_vector(columns["rewards"], problems)
+    rewards = first_numbers(columns["rewards"], 1, problems)[:, 0]
     return Episodes(rewards, terminals, timeouts, known)
 
 
-def first_numbers(column: Column, count: int) -> np.ndarray:
-    """The first numbers of every row, [N, count] float32, NaN where they are."""
+def first_numbers(column: Column, count: int, problems: list[str] | None = None) -> np.ndarray:
+    """Read the first `count` numbers of each row, [N, count] float32, tolerating bad values.
+
+    Args:
+        column: The column.
+        count: Numbers to read per row.
+        problems: A description of bad values is added to this list.
+    """
     values = np.empty((len(column), count), dtype=np.float32)
-    # The error that tells of bad values comes after the last block.
-    with suppress(UserError):
-        for start, block in column.blocks():
-            values[start : start + len(block)] = block[:, :count]
-    return values
-
-
-def _tolerant_vector(column: Column, problems: list[str]) -> np.ndarray:
-    values = np.empty(len(column), dtype=np.float32)
     try:
         for start, block in column.blocks():
-            values[start : start + len(block)] = block[:, 0]
+            values[start : start + len(block)] = block[:, :count]
     except UserError as error:
-        # Raised after the last block: everything has been seen.
-        problems.append(str(error))
+        # Raised after the last block, when all values have been read.
+        if problems is not None:
+            problems.append(str(error))
     return values
 
 
@@ -121,5 +119,5 @@ def _tolerant_flags(column: Column, problems: list[str]) -> np.ndarray:
         return column.flags()
     except UserError as error:
         problems.append(str(error))
-    flags: np.ndarray = _tolerant_vector(column, []) == 1
+    flags: np.ndarray = first_numbers(column, 1)[:, 0] == 1
     return flags

@@ -1,4 +1,4 @@
-"""What is in a dataset, told from its raw columns, so that a bad one can be described too."""
+"""Summary of a dataset from its raw columns, so that a dataset with errors can be described."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pex_lightning.inspection.ranges import (
 from pex_lightning.inspection.raw import columns_of, open_columns, read_episodes
 
 SHARES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-"""Shares of the episodes that quantiles are told for; 0 and 1 are the smallest and the largest."""
+"""Probabilities of the reported quantiles over episodes; 0 and 1 are minimum and maximum."""
 
 MAX_LEVELS = 8
 """Rewards with more distinct values than this are not listed one by one."""
@@ -30,11 +30,11 @@ MAX_LEVELS = 8
 
 @dataclass(frozen=True)
 class Level:
-    """One of few distinct values.
+    """A distinct value and its frequency.
 
     Attributes:
         value: The value.
-        rows: Rows that have it.
+        rows: Number of rows with this value.
     """
 
     value: float
@@ -43,31 +43,31 @@ class Level:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is in a dataset. Rows are the file's, as they are: nothing dropped, nothing clipped.
+    """Statistics of a dataset, over all rows and without clipping.
 
     Attributes:
-        info: What the reader says of it; None if the reader refuses it.
-        refused: Why the reader refuses it, in its words; None if it does not.
-        problems: What else is wrong, a sentence each.
-        rows: Rows.
-        transitions: Rows that a reader keeps (would keep, once problems are repaired).
-        dropped_timeouts: Rows dropped because their time-out leaves them without a successor.
+        info: The reader's description; None if the reader raises an error.
+        refused: The reader's error message; None if there is no error.
+        problems: Further problems, one sentence each.
+        rows: Number of rows.
+        transitions: Rows that the reader keeps, or would keep without problems.
+        dropped_timeouts: Rows dropped because a time-out leaves them without next observation.
         dropped_last: Whether the last row is dropped although it has no time-out.
-        episodes: Complete episodes.
+        episodes: Number of complete episodes.
         incomplete_rows: Rows after the end of the last complete episode.
         terminals: Rows with a terminal.
-        timeouts: Rows with a time-out; None if the file has none and no length was given.
+        timeouts: Rows with a time-out; None if unknown.
         timeouts_derived: Whether time-outs were derived from an episode length.
         has_next: Whether there are `next_observations`.
-        returns: Raw return of the complete episodes at `SHARES`; empty if there are none.
-        lengths: Rows of the complete episodes at `SHARES`; empty if there are none.
-        single_rows: Complete episodes of one row.
+        returns: Quantiles at `SHARES` of complete episodes' raw returns; empty if there are none.
+        lengths: Quantiles at `SHARES` of complete episodes' rows; empty if there are none.
+        single_rows: Number of complete episodes of one row.
         observations: [obs_dim] ranges.
         actions: [act_dim] ranges.
         rewards: Range of the raw rewards.
         reward_levels: Distinct rewards, ascending; empty if there are more than `MAX_LEVELS`.
-        action_use: How the actions lie in their space.
-        float32_bytes: Size of the columns that are read, numbers as float32 and flags as bytes.
+        action_use: Position of the actions in their space.
+        float32_bytes: Size of all columns, with numbers as float32 and flags as bytes.
     """
 
     info: DatasetInfo | None
@@ -101,18 +101,23 @@ def summarise_file(
     space: ActionSpace | None = None,
     max_episode_steps: int | None = None,
 ) -> Summary:
-    """Describe a file in D4RL's layout.
+    """Summarise a file in D4RL's layout.
 
     Args:
         path: The file.
-        read: Reads the same file, as training would.
-        space: The actions' bounds; by default those of the reader, [−1, 1].
+        read: Reads the same file like training does.
+        space: The action space, by default the reader's, [−1, 1].
         max_episode_steps: Rows of an episode that times out, for a file without `timeouts`.
 
     Raises:
-        UserError: The file cannot be read, or lacks what every D4RL file has.
+        UserError: The file cannot be read, or lacks a required array.
     """
-    info, refused = _try(read)
+    info, refused = None, None
+    try:
+        # The transitions are not kept, so that their memory is free for the columns.
+        info = read().info
+    except UserError as error:
+        refused = str(error)
     try:
         with open_columns(path) as columns:
             return summarise_columns(
@@ -123,19 +128,19 @@ def summarise_file(
                 max_episode_steps=max_episode_steps,
             )
     except UserError as error:
-        # The reader's sentence says more.
+        # The reader's message is more detailed.
         raise UserError(refused or str(error)) from error
 
 
 def summarise_dataset(dataset: Dataset, *, space: ActionSpace | None = None) -> Summary:
-    """Describe a dataset that is no file: its transitions, every one of which has a successor.
+    """Summarise a dataset without a file, from its transitions.
 
     Args:
-        dataset: What its reader gives.
-        space: The actions' bounds; by default [−1, 1].
+        dataset: The dataset.
+        space: The action space, by default [−1, 1].
     """
     summary = summarise_columns(columns_of(dataset), info=dataset.info, refused=None, space=space)
-    # Where its recorder's episodes ended, only the reader knows.
+    # Only the reader knows where the recorded episodes ended.
     return replace(
         summary,
         episodes=dataset.info.episodes,
@@ -156,13 +161,13 @@ def summarise_columns(
     space: ActionSpace | None = None,
     max_episode_steps: int | None = None,
 ) -> Summary:
-    """Describe columns in D4RL's layout.
+    """Summarise columns in D4RL's layout.
 
     Args:
-        columns: By D4RL's names, of one length.
-        info: What the reader says of them.
-        refused: Why it refuses them.
-        space: The actions' bounds; by default [−1, 1].
+        columns: Columns by D4RL's names, of one length.
+        info: The reader's description.
+        refused: The reader's error message.
+        space: The action space, by default [−1, 1].
         max_episode_steps: Rows of an episode that times out, if there are no `timeouts`.
     """
     size = len(columns["observations"])
@@ -176,7 +181,7 @@ def summarise_columns(
     actions, use = read_ranges(
         columns["actions"], space or unit_space(columns["actions"]), problems
     )
-    rewards, _ = read_ranges(_in_memory(columns["rewards"], episodes.rewards), None, [])
+    rewards, _ = read_ranges(replace(columns["rewards"], values=episodes.rewards), None, [])
     if has_next:
         read_ranges(columns["next_observations"], None, problems)
     returns, lengths = episode_statistics(episodes.rewards, episodes.ends)
@@ -204,18 +209,6 @@ def summarise_columns(
         action_use=use,
         float32_bytes=_float32_bytes(columns),
     )
-
-
-def _try(read: Callable[[], Dataset]) -> tuple[DatasetInfo | None, str | None]:
-    # Only what is said of the dataset: the transitions are let go before columns are read again.
-    try:
-        return read().info, None
-    except UserError as error:
-        return None, str(error)
-
-
-def _in_memory(column: Column, values: np.ndarray) -> Column:
-    return Column(source=column.source, key=column.key, values=values)
 
 
 def _quantiles(values: np.ndarray) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Recording of the datasets that the package makes itself.
+"""Recording of datasets by this package.
 
-Worker processes import these modules, so they must not import torch.
+Worker processes import these modules, which therefore must not import torch.
 """

@@ -1,4 +1,4 @@
-"""One episode of an AntMaze dataset: a walker steered along the shortest path of cells."""
+"""Recording of AntMaze episodes: a walker follows the shortest path of cells to a goal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AntMazeRecorder:
 
     Args:
         recipe: The recipe.
-        walker: Moves the ant; None takes the one that is part of the package.
+        walker: The policy that moves the ant; by default the one included in the package.
     """
 
     def __init__(self, recipe: AntMazeRecipe, walker: Walker | None = None) -> None:
@@ -35,7 +35,7 @@ class AntMazeRecorder:
         self._router = Router(self.env.maze)
 
     def record(self, rng: np.random.Generator, rows: int) -> Episode:
-        """Record an episode's first `rows` rows; everything random comes from `rng`."""
+        """Record the first `rows` rows of an episode; `rng` is the only source of randomness."""
         recipe = self.recipe
         start = _draw_cell(recipe.start_cells, self.env.maze, rng)
         start = start + recipe.start_jitter * rng.uniform(0.0, 1.0, 2)
@@ -51,16 +51,16 @@ class AntMazeRecorder:
             episode.actions[row] = action
             observation, *_, info = self.env.step(action)
             if "physics_error" in info:
-                # Never seen, but one bad step must not cost a million rows: go on from rest.
+                # Not seen so far. Continue from rest, so that one bad step does not lose all rows.
                 self.env.set_state(observation[:_QPOS_DIM], np.zeros(_QVEL_DIM))
                 observation[_QPOS_DIM:] = 0.0
         return episode
 
     def reaches_goal(self, rng: np.random.Generator) -> tuple[bool, int]:
-        """Try the evaluation task: from the start cell to the goal cell within the time limit.
+        """Try the evaluation task: walk from start cell to goal cell within the time limit.
 
         Returns:
-            Whether the goal was reached, and the steps taken.
+            Whether the ant reached the goal, and the number of steps.
         """
         goal = self.env.maze.to_xy(self.env.maze.goal_cell)
         goal = goal + rng.uniform(0.0, 1.0, 2) + rng.uniform(0.0, 0.5, 2)
@@ -79,7 +79,7 @@ class AntMazeRecorder:
         self.env.close()  # type: ignore[no-untyped-call]
 
     def _stand(self, start: Array, rng: np.random.Generator) -> Vector:
-        """Put the ant at `start` `[2]` with the environment's noise; returns the observation."""
+        """Put the ant at `start` `[2]` with the environment's noise and return the observation."""
         qpos = self.env.init_qpos + rng.uniform(-_START_NOISE, _START_NOISE, _QPOS_DIM)
         qpos[:2] += start
         qvel = _START_NOISE * rng.standard_normal(_QVEL_DIM)
@@ -87,7 +87,7 @@ class AntMazeRecorder:
         return np.concatenate((qpos, qvel), dtype=np.float32, casting="same_kind")
 
     def _act(self, observation: Vector, steering: Steering, rng: np.random.Generator) -> Vector:
-        """The walker's action `[8]` with noise, clipped to [-1, 1]."""
+        """Return the walker's action `[8]` with noise, clipped to [-1, 1]."""
         heading = steering.heading(observation)
         seen = np.concatenate((observation[2:], heading), dtype=np.float32, casting="same_kind")
         action = self.recipe.walker_gain * self._walker(seen)
@@ -96,11 +96,11 @@ class AntMazeRecorder:
 
 
 class Steering:
-    """Chooses the heading at every step of one episode.
+    """Chooses the walking direction at every step of one episode.
 
     Args:
         recipe: The settings.
-        router: Paths of the maze.
+        router: Shortest paths of the maze.
         goal: `[2]`, in metres, in a free cell.
         rng: Source of the jitter.
     """
@@ -117,12 +117,12 @@ class Steering:
         self._back_off_to = goal
 
     def heading(self, observation: Vector) -> Array:
-        """Unit vector `[2]` from the ant to where it shall walk."""
+        """Return the walking direction as a unit vector `[2]`."""
         position = observation[:2].astype(np.float64)
         cell = self._router.maze.to_cell(position)
-        # The torso can be over the edge of a wall for a moment.
+        # The torso can briefly be above a wall; the last free cell is used then.
         self._cell = cell if self._router.maze.is_free(cell) else self._cell
-        # Drawn even when it is not used, so that every step takes as much from the generator.
+        # Drawn even if unused, so that every step draws equally many numbers.
         jitter = self._rng.uniform(0.0, 1.0, (2, 2))
         if self._back_off_left == 0 and self._is_stuck(position, observation):
             self._back_off_left = self._recipe.back_off_steps
@@ -144,7 +144,7 @@ class Steering:
         return self._router.maze.to_xy(following) + self._recipe.waypoint_jitter * jitter
 
     def _is_stuck(self, position: Array, observation: Vector) -> bool:
-        """Whether the ant stands on its feet, away from its goal, and gets nowhere."""
+        """Return whether the ant is upright and away from its goal but does not move forward."""
         self._trail.append(position)
         if len(self._trail) < self._recipe.stuck_steps + 1:
             return False
@@ -155,14 +155,14 @@ class Steering:
 
 
 class Router:
-    """Next cells on shortest paths, each path searched for once."""
+    """Looks up next cells on shortest paths and caches them."""
 
     def __init__(self, maze: Maze) -> None:
         self.maze = maze
         self._next: dict[tuple[Cell, Cell], Cell] = {}
 
     def next_cell(self, cell: Cell, goal: Cell) -> Cell:
-        """The cell after `cell` on the way to `goal`; `goal` itself if they are the same."""
+        """Return the cell after `cell` on the shortest path to `goal`; `goal` if they are equal."""
         key = (cell, goal)
         if key not in self._next:
             self._next[key] = self.maze.shortest_path(cell, goal)[:2][-1]
@@ -174,6 +174,6 @@ def _draw_cell(cells: tuple[Cell, ...], maze: Maze, rng: np.random.Generator) ->
 
 
 def _upright(observation: Vector) -> bool:
-    """Whether the torso's axis points up, from the quaternion (w, x, y, z) at 3:7."""
+    """Return whether the torso's axis points up, from the quaternion (w, x, y, z) at 3:7."""
     x, y = float(observation[4]), float(observation[5])
     return 2.0 * (x * x + y * y) < 1.0

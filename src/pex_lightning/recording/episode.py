@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Episode:
-    """Rows of one episode, without rewards.
+    """Rows of one recorded episode, without rewards.
 
     Attributes:
         observations: `[T, obs_dim]` float32.
         actions: `[T, action_dim]` float32, as executed.
-        goals: `[T, 2]` float32, where the robot was heading, in metres.
+        goals: `[T, 2]` float32, the position that the robot was heading for, in metres.
     """
 
     observations: npt.NDArray[np.float32]
@@ -24,7 +24,7 @@ class Episode:
 
     @classmethod
     def empty(cls, rows: int, obs_dim: int, action_dim: int) -> Episode:
-        """An episode of zeros."""
+        """Create an episode of zeros."""
         return cls(
             observations=np.zeros((rows, obs_dim), np.float32),
             actions=np.zeros((rows, action_dim), np.float32),

@@ -1,9 +1,8 @@
-"""Datasets that the package makes itself, so that a first run needs no download.
+"""Datasets recorded by this package, so that a first run needs no download.
 
-A robot is driven along shortest paths between cells of a maze, noisily, and the rows are written
-the way D4RL wrote AntMaze (Fu et al. 2020, arXiv 2004.07219): recorded without a task, then
-labelled from the one goal of the evaluation task. See `recording` for how each is driven. They are
-not D4RL's files, and scores of what is learnt from them are not D4RL's scores.
+As in D4RL's AntMaze (Fu et al. 2020, arXiv 2004.07219), a robot follows shortest paths between
+cells of a maze with noisy actions; the rows are labelled afterwards with the goal of the evaluation
+task. The files are not D4RL's, and scores on them are not comparable with scores on D4RL.
 """
 
 from __future__ import annotations
@@ -24,12 +23,7 @@ from pex_lightning.files.atomic import written_aside
 from pex_lightning.files.cache import cache_folder, cache_path
 from pex_lightning.files.locks import locked
 from pex_lightning.files.progress import progress_bar
-from pex_lightning.recording.recipes import (
-    RECIPES,
-    PointMazeRecipe,
-    Recipe,
-    find_recipe,
-)
+from pex_lightning.recording.recipes import RECIPES, PointMazeRecipe, Recipe, find_recipe
 from pex_lightning.recording.workers import record_episodes
 from pex_lightning.version import __version__
 
@@ -39,7 +33,6 @@ Array = npt.NDArray[np.float64]
 Rows = dict[str, npt.NDArray[Any]]
 
 _ANT_TARGET_OFFSET = 0.75
-
 
 MADE_NOTE = (
     "These data were recorded by this package, by a recipe like D4RL's; they are not D4RL's files, "
@@ -56,37 +49,36 @@ def make_dataset(
     workers: int | None = None,
     progress: bool = False,
 ) -> None:
-    """Make a dataset and write it to `path` in D4RL's HDF5 layout.
+    """Record a dataset and write it to `path` in D4RL's HDF5 layout.
 
     Keys: `observations` `[rows, obs_dim]`, `actions` `[rows, action_dim]` as executed, `rewards`,
-    `terminals`, `timeouts` `[rows]`, `infos/goal` `[rows, 2]` (where the robot was heading). Row i
-    has reward 1 and `terminals` set if row i + 1 lies within the radius of the evaluation goal
-    (`target_goal`) and belongs to the same episode; every episode's last row has `timeouts` set.
-    The attributes say how the file was made. The same arguments give the same bytes, whatever the
-    number of processes (with the same versions of this package, NumPy, MuJoCo and HDF5, on the same
-    kind of processor).
-
-    The file is written aside and then renamed, so that it is complete or absent.
+    `terminals`, `timeouts` `[rows]`, `infos/goal` `[rows, 2]` (see `Episode.goals`). Row i has
+    reward 1 and `terminals` set if row i + 1 lies within the radius of the evaluation goal
+    (`target_goal`) and belongs to the same episode. `timeouts` is set on each episode's last row.
+    The attributes describe the recording. Equal arguments give equal bytes for any number of
+    processes (with the same versions of this package, NumPy, MuJoCo and HDF5, on the same kind of
+    processor). The file only appears once it is complete.
 
     Args:
         name: A key of `RECIPES`.
-        path: The file to write; one that exists is replaced.
-        rows: Number of rows; None takes the recipe's.
-        seed: Seed of everything random.
-        workers: Number of processes that record; 1 records in this one, None takes one for each
-            processor where there is enough to do. With several, a script that calls this needs an
+        path: The file to write; an existing one is replaced.
+        rows: Number of rows, by default the recipe's.
+        seed: Random seed.
+        workers: Number of processes; 1 records in this process. By default one per available
+            processor, fewer for few episodes. A script that uses several needs an
             `if __name__ == "__main__":`.
         progress: Show progress on stderr.
 
     Raises:
-        UserError: The name is unknown, the number of rows, the seed or the number of processes is
-            out of range, a process ended early, or the directory cannot be written to.
+        UserError: The name is unknown, `rows`, `seed` or `workers` is out of range, a process
+            ended unexpectedly, or the folder is not writable.
     """
     recipe = find_recipe(name)
     count = _checked_rows(rows, recipe)
     check_range("seed", seed, seed >= 0, "0 or more")
     labels = _Labels.of(recipe)
     attributes = {
+        "target_goal": labels.target,
         "dataset": name,
         "env_id": recipe.env_id,
         "generator": f"{__name__}.make_dataset",
@@ -101,9 +93,7 @@ def make_dataset(
         data = _record(recipe, labels, count, seed, workers=workers, progress=progress)
         _label(data, labels)
         with h5py.File(aside, "w") as file:
-            file.attrs["target_goal"] = labels.target
-            for key, value in attributes.items():
-                file.attrs[key] = value
+            file.attrs.update(attributes)
             for key, column in data.items():
                 file.create_dataset(key, data=column, compression="gzip", track_times=False)
 
@@ -117,18 +107,18 @@ def cached_dataset(
     workers: int | None = None,
     progress: bool = False,
 ) -> Path:
-    """Path of a made dataset, which is made first if it is absent.
+    """Return the path of a dataset in the cache, recording the dataset first if it is missing.
 
-    The file's name holds everything that its content depends on, the recipe's version included.
+    The file name contains everything that determines the content, including the recipe's version.
 
     Args:
         name: A key of `RECIPES`.
-        rows: Number of rows; None takes the recipe's.
-        seed: Seed of everything random.
-        cache_dir: Folder of the files; None takes `$XDG_CACHE_HOME/pex-lightning/made`, with
-            `~/.cache` where the variable is unset.
+        rows: Number of rows, by default the recipe's.
+        seed: Random seed.
+        cache_dir: Folder of the files, by default `$XDG_CACHE_HOME/pex-lightning/made`, with
+            `~/.cache` if the variable is unset.
         workers: As for `make_dataset`.
-        progress: Show progress on stderr while the file is made.
+        progress: Show progress on stderr.
 
     Raises:
         UserError: As for `make_dataset`.
@@ -139,7 +129,7 @@ def cached_dataset(
     cache_folder("made", path.parent)
     try:
         with locked(path):
-            # Another process may have made it while this one waited.
+            # Another process may have written the file while this one waited.
             if not path.is_file():
                 make_dataset(name, path, rows=rows, seed=seed, workers=workers, progress=progress)
     except OSError as error:
@@ -152,7 +142,7 @@ def cached_dataset(
 def cached_path(
     name: str, *, rows: int | None = None, seed: int = 0, cache_dir: Path | None = None
 ) -> Path:
-    """Where `cached_dataset` keeps a dataset, whether it was made or not.
+    """Return where `cached_dataset` stores a dataset, whether the file exists or not.
 
     Raises:
         UserError: The name is unknown, or the number of rows is out of range.
@@ -165,7 +155,7 @@ def cached_path(
 
 @dataclass(frozen=True)
 class _Labels:
-    """What rows are labelled by: the fixed goal `target` `[2]` and sizes of the environment."""
+    """The evaluation goal, `target` `[2]` in metres, and sizes of the environment."""
 
     target: Array
     goal_radius: float
@@ -195,7 +185,7 @@ def _checked_rows(rows: int | None, recipe: Recipe) -> int:
 def _record(
     recipe: Recipe, labels: _Labels, rows: int, seed: int, *, workers: int | None, progress: bool
 ) -> Rows:
-    """Record `rows` rows, without rewards and terminals."""
+    """Record `rows` rows without rewards and terminals."""
     data: Rows = {
         "observations": np.zeros((rows, labels.obs_dim), np.float32),
         "actions": np.zeros((rows, labels.action_dim), np.float32),
@@ -205,7 +195,7 @@ def _record(
     first = 0
     episodes = record_episodes(recipe, rows=rows, seed=seed, workers=workers)
     bar = progress_bar("recording", total=rows, show=progress, unit=" rows")
-    # Closed at once on Ctrl-C, and with it the processes.
+    # Closing the generator ends its processes, also on Ctrl-C.
     with contextlib.closing(episodes), bar:
         for episode in episodes:
             last = first + len(episode.actions)
@@ -219,7 +209,7 @@ def _record(
 
 
 def _label(data: Rows, labels: _Labels) -> None:
-    """Add `rewards` and `terminals`: whether the next row lies near the evaluation goal."""
+    """Add `rewards` and `terminals`, set where the next row lies near the evaluation goal."""
     distance = np.linalg.norm(data["observations"][1:, :2] - labels.target, axis=1)
     reached = np.append(distance <= labels.goal_radius, np.False_) & ~data["timeouts"]
     data["rewards"] = reached.astype(np.float32)

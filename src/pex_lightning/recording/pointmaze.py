@@ -1,4 +1,4 @@
-"""One episode of a point maze dataset: noisy, wandering walks between random cells."""
+"""Recording of point maze episodes: noisy paths between random cells, with random detours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PointMazeRecorder:
         self.env = PointMazeEnv(recipe.maze)
 
     def record(self, rng: np.random.Generator, rows: int) -> Episode:
-        """Record an episode's first `rows` rows; everything random comes from `rng`."""
+        """Record the first `rows` rows of an episode; `rng` is the only source of randomness."""
         episode = Episode.empty(rows, obs_dim=4, action_dim=2)
         controller = _Controller(self.recipe, self.env.maze, rng)
         self.env.set_state(controller.start, np.zeros(2))
@@ -45,7 +45,7 @@ class PointMazeRecorder:
 
 
 class _Controller:
-    """Steers along shortest paths to random goals, drawing a new goal at each arrival."""
+    """Controller that follows shortest paths to random goals, with a new goal at each arrival."""
 
     def __init__(self, recipe: PointMazeRecipe, maze: Maze, rng: np.random.Generator) -> None:
         self._recipe, self._maze, self._rng = recipe, maze, rng
@@ -55,10 +55,10 @@ class _Controller:
         self.start: Array = self._jittered(self._from)
         self.goal: Array = self.start
         self._legs: list[tuple[Cell, Array]] = []
-        self._set_out()
+        self._plan_path()
 
-    def act(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Action `[2]` for an observation `[4]`, noise and clipping included."""
+    def act(self, observation: Vector) -> Vector:
+        """Return the noisy, clipped action `[2]` for an observation `[4]`."""
         recipe, rng = self._recipe, self._rng
         position, velocity = observation[:2], observation[2:]
         self._follow(position)
@@ -75,14 +75,14 @@ class _Controller:
         noisy = force + recipe.action_noise * rng.standard_normal(2)
         return np.asarray(noisy.clip(-1.0, 1.0), dtype=np.float32)
 
-    def _follow(self, position: npt.NDArray[np.float32]) -> None:
-        """Drop a waypoint that was passed; plan anew where wandering led off the path."""
+    def _follow(self, position: Vector) -> None:
+        """Drop a passed waypoint, and plan a new path after wandering to another cell."""
         cell, waypoint = self._legs[0]
         if np.hypot(*(waypoint - position)) < self._recipe.waypoint_radius:
             self._from = cell
             self._legs.pop(0)
             if not self._legs:
-                self._set_out()
+                self._plan_path()
             return
         here = self._maze.to_cell(position)
         if here not in (self._from, cell) and self._maze.is_free(here):
@@ -92,8 +92,8 @@ class _Controller:
             self._legs = [(step, self._jittered(step)) for step in path[1:-1]]
             self._legs.append((goal_cell, self.goal))
 
-    def _set_out(self) -> None:
-        """Draw a goal cell within reach and lay waypoints to it."""
+    def _plan_path(self) -> None:
+        """Draw a goal cell within `max_path_cells` and set waypoints to it."""
         paths = [self._maze.shortest_path(self._from, cell) for cell in self._maze.free_cells]
         longest = self._recipe.max_path_cells
         near = [path for path in paths if 1 < len(path) <= longest + 1]

@@ -1,8 +1,8 @@
-"""What datasets can be made, and with which settings.
+"""Recipes: names and settings of the datasets that this package can record.
 
-AntMaze follows the recipe of D4RL (Fu et al. 2020, arXiv 2004.07219): a walker that takes a
-heading is steered along the shortest path of cells to a goal, with noise on every action. The
-walker is this package's own, and so are its gain and what is done when the robot is stuck.
+AntMaze follows D4RL (Fu et al. 2020, arXiv 2004.07219): a policy that walks in a given direction is
+steered along the shortest path of cells to a goal, with noise on every action. The walking policy,
+its gain and the handling of a stuck robot are this package's own.
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ from pex_lightning.errors import UserError
 
 @dataclass(frozen=True)
 class PointMazeRecipe:
-    """How a point maze dataset is recorded.
+    """Settings of a point maze dataset.
 
     Attributes:
         env_id: Environment of the evaluation task.
         maze: Name of its maze.
-        version: Raise it with every change that alters the data; cached files carry it.
+        version: Number to raise with every change of the data; part of cached files' names.
         rows: Default number of rows.
-        episode_steps: Environment steps per episode. Short ones make it necessary to stitch.
+        episode_steps: Environment steps per episode. Short episodes require stitching.
         max_path_cells: Longest path, in cells, from an episode's start to its goal.
-        waypoint_jitter: Waypoints lie within this distance of a cell's centre on each axis, in
-            metres.
+        waypoint_jitter: Largest distance of a waypoint from the cell's centre, per axis, in metres.
         waypoint_radius: Distance at which a waypoint counts as passed, in metres.
-        speed: Speed the controller aims for, in metres per second.
+        speed: Target speed of the controller, in metres per second.
         gain: Force per metre-per-second of velocity error.
         action_noise: Standard deviation of the Gaussian noise on every action.
-        wander_probability: Chance per step that the controller begins to wander.
-        wander_steps: Environment steps for which it then holds one random force.
+        wander_probability: Probability per step to start wandering, with one random force.
+        wander_steps: Duration of wandering, in environment steps.
     """
 
     env_id: str
@@ -54,29 +53,27 @@ class PointMazeRecipe:
 
 @dataclass(frozen=True)
 class AntMazeRecipe:
-    """How an AntMaze dataset is recorded.
+    """Settings of an AntMaze dataset.
 
     Attributes:
         env_id: Environment of the evaluation task.
         maze: Name of its maze.
-        start_cells: Cells that an episode starts in, as (row, column); one is drawn.
-        goal_cells: Cells that an episode's goal lies in; one is drawn.
-        start_jitter: The start lies at the cell's centre + U(0, start_jitter) on each axis, in
-            metres, to which the environment's own noise is added.
+        start_cells: Possible start cells of an episode, as (row, column).
+        goal_cells: Possible goal cells of an episode, as (row, column).
+        start_jitter: The start is the cell's centre + U(0, start_jitter) per axis, in metres, plus
+            the environment's own noise.
         episode_steps: Environment steps per episode; an episode has one row more.
-        version: Raise it with every change that alters the data; cached files carry it.
+        version: Number to raise with every change of the data; part of cached files' names.
         rows: Default number of rows.
-        waypoint_jitter: A waypoint is the next cell's centre + U(0, waypoint_jitter) on each axis,
-            drawn anew at every step, in metres.
-        walker_gain: The walker's action is multiplied by this; below 1 it falls less often, and
-            walks more slowly.
+        waypoint_jitter: A waypoint is the next cell's centre + U(0, waypoint_jitter) per axis, in
+            metres, drawn at every step.
+        walker_gain: Factor of the walker's action; below 1, the ant falls less and walks slower.
         action_noise: Standard deviation of the Gaussian noise on every action.
-        stuck_steps: The robot is stuck if in so many steps it did not get `stuck_distance` far.
-        stuck_distance: In metres.
-        back_off_steps: For so many steps a stuck robot heads for the middle of its own cell.
-        back_off_jitter: That point is the cell's centre + U(0, back_off_jitter) on each axis, in
-            metres.
-        arrival_radius: Nearer to its goal than this, a robot is not stuck, in metres.
+        stuck_steps: A robot that moved less than `stuck_distance` in so many steps is stuck.
+        stuck_distance: Distance for `stuck_steps`, in metres.
+        back_off_steps: Number of steps in which a stuck robot walks to the centre of its cell.
+        back_off_jitter: This target is the centre + U(0, back_off_jitter) per axis, in metres.
+        arrival_radius: Within this distance of its goal, a robot is never stuck, in metres.
     """
 
     env_id: str
@@ -106,9 +103,10 @@ _PLAY_GOALS: Mapping[str, tuple[Cell, ...]] = {
 }
 
 
-def _anywhere(maze: str, env_id: str, steps: int, goals: tuple[Cell, ...]) -> AntMazeRecipe:
+def _anywhere(maze: str, env: str, steps: int, goals: tuple[Cell, ...]) -> AntMazeRecipe:
+    """An AntMaze recipe with starts in all free cells."""
     return AntMazeRecipe(
-        env_id=env_id,
+        env_id=f"pex_lightning/AntMaze-{env}-v0",
         maze=maze,
         start_cells=_FREE_CELLS[maze],
         goal_cells=goals,
@@ -141,31 +139,20 @@ RECIPES: Mapping[str, Recipe] = {
         start_jitter=0.0,
         episode_steps=700,
     ),
-    "antmaze-umaze-diverse": _anywhere(
-        "umaze", "pex_lightning/AntMaze-UMaze-v0", 700, _FREE_CELLS["umaze"]
-    ),
-    "antmaze-medium-play": _anywhere(
-        "medium", "pex_lightning/AntMaze-Medium-v0", 1000, _PLAY_GOALS["medium"]
-    ),
-    "antmaze-medium-diverse": _anywhere(
-        "medium", "pex_lightning/AntMaze-Medium-v0", 1000, _FREE_CELLS["medium"]
-    ),
-    "antmaze-large-play": _anywhere(
-        "large", "pex_lightning/AntMaze-Large-v0", 1000, _PLAY_GOALS["large"]
-    ),
-    "antmaze-large-diverse": _anywhere(
-        "large", "pex_lightning/AntMaze-Large-v0", 1000, _FREE_CELLS["large"]
-    ),
+    "antmaze-umaze-diverse": _anywhere("umaze", "UMaze", 700, _FREE_CELLS["umaze"]),
+    "antmaze-medium-play": _anywhere("medium", "Medium", 1000, _PLAY_GOALS["medium"]),
+    "antmaze-medium-diverse": _anywhere("medium", "Medium", 1000, _FREE_CELLS["medium"]),
+    "antmaze-large-play": _anywhere("large", "Large", 1000, _PLAY_GOALS["large"]),
+    "antmaze-large-diverse": _anywhere("large", "Large", 1000, _FREE_CELLS["large"]),
 }
-"""Datasets that can be made, by name."""
+"""Recipes by name."""
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe called `name`.
+    """Find a recipe by name.
 
     Raises:
-        UserError: There is none; the nearest name is given, and of one with D4RL's version, such
-            as `antmaze-umaze-v2`, how the two differ.
+        UserError: There is no such recipe.
     """
     if name in RECIPES:
         return RECIPES[name]
@@ -176,7 +163,7 @@ def find_recipe(name: str) -> Recipe:
             f"data fetch {name}' downloads; 'pex-lightning data make {unversioned}' records one "
             f"like it here, expected without a version."
         )
-    # A name without its ending is nearer, by letters, to another environment's.
+    # Prefixes first: edit distance may prefer another environment to an incomplete name.
     close = [known for known in RECIPES if known.startswith(name)] if name else []
     close = close or difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
     hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

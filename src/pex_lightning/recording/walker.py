@@ -1,6 +1,6 @@
-"""The ant's walker: a small network that takes a heading, evaluated without torch.
+"""The ant's walking policy, a small network evaluated without torch.
 
-`recipes/ant_walker.py` of the repository learns it.
+`recipes/ant_walker.py` in the repository trains it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ WALKER_FILE = Path(__file__).with_name("ant_walker.safetensors")
 class Walker:
     """A perceptron with ReLU between its layers and tanh after the last.
 
-    The arrays are those of the `net` of a `pex_lightning.nn.gaussian.GaussianPolicy` with actions
-    in [-1, 1]: `layers.0.weight` `[out, in]`, `layers.0.bias` `[out]`, `layers.2.weight`, ...
+    Its weights come from the `net` of a `pex_lightning.nn.gaussian.GaussianPolicy` with actions in
+    [-1, 1]: `layers.0.weight` `[out, in]`, `layers.0.bias` `[out]`, `layers.2.weight`, ...
 
     Args:
-        path: Its safetensors file.
+        path: The safetensors file of the weights.
     """
 
     def __init__(self, path: Path = WALKER_FILE) -> None:
@@ -34,16 +34,16 @@ class Walker:
         ]
 
     def __call__(self, observation: Vector) -> Vector:
-        """The action `[8]`, without noise, for an observation `[29]`.
+        """Return the action `[8]`, without noise, for an observation `[29]`.
 
-        The observation is the ant's without x and y (27 numbers, in the world's frame), then the
-        heading: a unit vector (2).
+        The observation consists of the ant's without x and y (27 numbers, in the world's frame)
+        and the walking direction, a unit vector (2).
         """
         hidden = observation
         last = len(self._layers) - 1
         for layer, (weight, bias) in enumerate(self._layers):
-            # Not BLAS: its rounding depends on how many threads it has, and the ant's motion is
-            # chaotic. A network of this size gains little from it.
+            # BLAS rounds differently with other thread counts, which the ant's chaotic motion
+            # amplifies, and would not be faster for a network of this size.
             hidden = np.einsum("ij,j->i", weight, hidden) + bias
             if layer < last:
                 np.maximum(hidden, 0.0, out=hidden)

@@ -1,4 +1,4 @@
-"""Episodes recorded in several processes; which process records one does not show in it."""
+"""Recording of episodes in parallel processes, with results independent of their number."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ Recorder = AntMazeRecorder | PointMazeRecorder
 def record_episodes(
     recipe: Recipe, *, rows: int, seed: int, workers: int | None = None
 ) -> Generator[Episode, None, None]:
-    """Record the episodes of a dataset, in order; the last is cut off at `rows` rows in all.
+    """Record the episodes of a dataset in order; the last one ends after `rows` rows in total.
 
-    Episode i depends on the recipe, the seed and i alone: on neither the number of rows nor that
-    of processes. Processes are started and not forked, so a script that calls this has to have
-    its `if __name__ == "__main__":`. They leave Ctrl-C to this process and end when it ends.
+    Episode i depends only on the recipe, the seed and i. Processes are spawned, not forked, so a
+    calling script needs an `if __name__ == "__main__":`. They ignore Ctrl-C, which this process
+    handles, and end with this process.
 
     Args:
         recipe: The recipe.
         rows: Number of rows.
-        seed: Seed of everything random.
-        workers: Number of processes; 1 records in this process. None takes one for each processor
-            that this process may use, where there is enough to do.
+        seed: Random seed.
+        workers: Number of processes; 1 records in this process. By default one per available
+            processor, fewer for few episodes.
 
     Raises:
-        UserError: A process ended without an answer, or the number of them is below 1.
+        UserError: A process ended unexpectedly, or `workers` is below 1.
     """
     length = recipe.episode_steps + 1
     sizes = [min(length, rows - first) for first in range(0, rows, length)]
@@ -54,7 +54,7 @@ def record_episodes(
 
 def _workers_for(recipe: Recipe, episodes: int) -> int:
     if isinstance(recipe, PointMazeRecipe):
-        # Done before other processes would have started.
+        # Recording takes less time than starting processes.
         return 1
     with contextlib.suppress(AttributeError):
         return max(1, min(len(os.sched_getaffinity(0)), episodes // _EPISODES_PER_PROCESS))
@@ -68,7 +68,7 @@ def _recorder(recipe: Recipe) -> Recorder:
 
 
 def _generator(seed: int, episode: int) -> np.random.Generator:
-    # One per episode: a longer dataset begins with the rows of a shorter one.
+    # One generator per episode, so that a longer dataset starts with the rows of a shorter one.
     return np.random.default_rng((seed, episode))
 
 
@@ -93,7 +93,7 @@ def _record_there(
         asked = taken = 0
         while taken < len(sizes):
             for worker, episodes in under_way.items():
-                # Few at a time: episodes that wait to be taken are kept in memory.
+                # Limited, because finished episodes stay in memory until the caller takes them.
                 ahead = min(len(sizes), taken + count * _AHEAD_PER_WORKER)
                 while len(episodes) < _UNDER_WAY_PER_WORKER and asked < ahead:
                     worker.send((asked, sizes[asked]))
@@ -105,7 +105,7 @@ def _record_there(
                 yield done.pop(taken)
                 taken += 1
     except BaseException:
-        # Whoever asked for the episodes has enough of them, or one failed.
+        # The caller closed this generator, or an episode failed.
         workers.abort()
         raise
     finally:
@@ -113,7 +113,7 @@ def _record_there(
 
 
 class _RecorderProcess:
-    """In a process of its own: answers an episode's number and its rows with the episode."""
+    """Runs in a worker process and records the episode of a given index and number of rows."""
 
     def __init__(self, recipe: Recipe, seed: int) -> None:
         self._recorder = _recorder(recipe)

@@ -1,4 +1,4 @@
-"""Mixing offline and online transitions into the chunks that an algorithm learns from."""
+"""Sampling of training batches from offline and online transitions."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ LEARNING_KEYS: tuple[Any, ...] = (
 
 
 class KeptRows(RandomSampler):  # type: ignore[misc]
-    """Draws uniformly, with replacement, among the rows that are transitions.
+    """Sampler that draws transitions uniformly with replacement and skips other rows.
 
     Args:
-        kept: [N] int32.
+        kept: [N] int32, rows that are transitions.
     """
 
     def __init__(self, kept: Tensor) -> None:
@@ -37,13 +37,13 @@ class KeptRows(RandomSampler):  # type: ignore[misc]
         self._kept = kept
 
     def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
-        """Places of `batch_size` rows in the storage, and no further information."""
+        """Draw `batch_size` row indices of the storage; the second result is empty."""
         drawn = torch.randint(len(self._kept), (batch_size,), generator=self._rng)
         return self._kept[drawn].long(), {}
 
 
 def dataset_buffer(transitions: Transitions) -> ReplayBuffer:
-    """A TorchRL buffer over a dataset, without a copy and without a way to add rows."""
+    """Create a read-only TorchRL buffer over a dataset, without copying."""
     kept = transitions.kept
     return ReplayBuffer(
         storage=TensorStorage(transitions.rows.select(*LEARNING_KEYS)),
@@ -54,7 +54,7 @@ def dataset_buffer(transitions: Transitions) -> ReplayBuffer:
 
 
 def online_buffer(capacity: int) -> ReplayBuffer:
-    """An empty TorchRL ring buffer of `capacity` rows."""
+    """Create an empty TorchRL ring buffer of `capacity` rows."""
     return ReplayBuffer(
         storage=LazyTensorStorage(capacity), sampler=RandomSampler(), generator=torch.Generator()
     )
@@ -69,15 +69,15 @@ def sample_chunk(
     offline_fraction: float,
     seed: int,
 ) -> TensorDictBase:
-    """A chunk `[updates, batch_size]`: every batch has the same share of offline rows.
+    """Draw a chunk `[updates, batch_size]` of batches with the same share of offline rows.
 
     Args:
         offline: The dataset.
-        online: What was collected, or None where everything is offline.
+        online: Collected transitions, or None to draw only offline rows.
         updates: Number of batches.
-        batch_size: Rows of a batch.
-        offline_fraction: Share of offline rows, rounded to whole rows.
-        seed: Determines which rows are drawn.
+        batch_size: Rows per batch.
+        offline_fraction: Fraction of offline rows, rounded to whole rows.
+        seed: Random seed.
     """
     from_offline = batch_size if online is None else round(batch_size * offline_fraction)
     from_online = batch_size - from_offline
@@ -94,10 +94,10 @@ def sample_chunk(
 
 
 def _draw(buffer: ReplayBuffer, shape: tuple[int, ...], seed: int) -> list[Tensor]:
-    """The columns `LEARNING_KEYS` of rows that the buffer's sampler draws, `[*shape, ...]`.
+    """Draw rows and return their columns `LEARNING_KEYS`, each of shape `[*shape, ...]`.
 
-    `ReplayBuffer.sample` draws the same rows; it takes three to four times as long, because it
-    reads the columns that nobody learns from too, and indexes by a slower way.
+    `ReplayBuffer.sample` draws the same rows but takes three to four times as long: it reads all
+    columns, and its indexing is slower.
     """
     buffer._rng.manual_seed(seed)
     places, _ = buffer.sampler.sample(buffer.storage, math.prod(shape))
@@ -107,7 +107,7 @@ def _draw(buffer: ReplayBuffer, shape: tuple[int, ...], seed: int) -> list[Tenso
 
 
 def _transitions(columns: Sequence[Tensor], batch_size: Sequence[int]) -> TensorDict:
-    """The TensorDict of columns in the order of `LEARNING_KEYS`."""
+    """Build a TensorDict from columns in the order of `LEARNING_KEYS`."""
     observation, action, next_observation, reward, terminated = columns
     following = {"observation": next_observation, "reward": reward, "terminated": terminated}
     return TensorDict(

@@ -1,4 +1,4 @@
-"""`pex-lightning data`: list, fetch, make, look at and export datasets."""
+"""`pex-lightning data`: list, fetch, make, inspect and export datasets."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def data(argv: list[str]) -> int:
             f"data: there is no command {command!r}; there are {', '.join(COMMANDS)}.{meant} "
             "See pex-lightning data --help."
         )
-    # TorchRL reads it when it is imported.
+    # TorchRL reads this variable at import.
     os.environ.setdefault("RL_LOGGING_LEVEL", "ERROR")
     set_up_messages()
-    # Each imports what it needs and nothing more: `list` answers without torch.
+    # Imported on demand, so that commands such as `list` do not import torch.
     module = importlib.import_module(f"pex_lightning.cli.data.{command}")
     run: Callable[[list[str]], int] = module.run
     return run(argv[1:])

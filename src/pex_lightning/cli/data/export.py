@@ -1,4 +1,4 @@
-"""`pex-lightning data export`: what a run experienced, as a dataset to share."""
+"""`pex-lightning data export`: write a run's replay buffer as a dataset."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def run(argv: list[str]) -> int:
-    """Write the replay buffer; print one JSON object that says where it is.
+    """Write the replay buffer and print a JSON object with path and counts.
 
     Raises:
-        UserError: The arguments, the checkpoint or where to write are wrong.
+        UserError: An argument or the checkpoint is wrong, or the output cannot be written.
     """
     settings = _parse(argv)
-    # Heavy imports come after what can be answered without them.
+    # Slow imports, after the arguments are checked.
     from pex_lightning.export.experience import export_d4rl, read_experience  # noqa: PLC0415
 
     experience = read_experience(settings.ckpt_path)

@@ -11,10 +11,10 @@ from pex_lightning.recording.recipes import RECIPES
 
 
 def run(argv: list[str]) -> int:
-    """Fetch what is not here yet and print the path of each file, one a line.
+    """Download missing files and print the path of each file on a line.
 
     Raises:
-        UserError: There is no such task, or its dataset cannot be had.
+        UserError: There is no such task, or its dataset cannot be fetched.
     """
     parser = command_parser(
         "data fetch",
@@ -42,7 +42,7 @@ def run(argv: list[str]) -> int:
     )
     parser.add_argument("--force", action="store_true", help="Download again what is here already.")
     settings = parse(parser, argv)
-    # A misspelt name is found before the first download.
+    # All names are checked before the first download.
     for task in [find_task(name, RECIPES) for name in settings.tasks]:
         path = fetch_task(
             task, mirrors=settings.mirror, cache_dir=settings.cache_dir, force=settings.force

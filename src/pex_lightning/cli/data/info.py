@@ -1,4 +1,4 @@
-"""`pex-lightning data info`: what is in a dataset, in words, numbers and a picture."""
+"""`pex-lightning data info`: describe a dataset by statistics and a picture."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _OURS = "pex_lightning/"
 
 @dataclasses.dataclass(frozen=True)
 class _Opened:
-    """A dataset that is on this machine.
+    """A dataset on this machine and its environment.
 
     Attributes:
-        name: What it was called for.
-        source: Where it is from.
-        path: Its file; None if it is no file in D4RL's layout.
-        dataset: What was read, if there is no file.
-        spec: The environment, if it is known.
-        plan: Its maze, if it has one.
-        limit: Rows of an episode that times out, if that is known.
-        notes: What the user has to know.
+        name: The dataset's name on the command line.
+        source: The data source.
+        path: The file in D4RL's layout, if any.
+        dataset: The dataset as read, if there is no file.
+        spec: The environment, if known.
+        plan: The environment's maze, if any.
+        limit: Rows of an episode that times out, if known.
+        notes: Remarks for the user.
     """
 
     name: str
@@ -51,7 +51,7 @@ def run(argv: list[str]) -> int:
     """Describe a dataset on standard output.
 
     Raises:
-        UserError: The dataset is not there or cannot be read at all, or the arguments are wrong.
+        UserError: The dataset is missing or cannot be read at all, or the arguments are wrong.
     """
     settings = _parse(argv)
     set_up_messages()
@@ -61,7 +61,8 @@ def run(argv: list[str]) -> int:
     summary = _summarise(opened)
     in_walls = None
     fits = opened.spec is not None and opened.spec.obs_dim == len(summary.observations)
-    # Of data that are not the environment's it says nothing; a picture may show what they are.
+    # The share in walls is only meaningful for data that fit the environment. A picture may show
+    # why other data do not fit.
     if opened.plan is not None and (fits or settings.picture is not None):
         visits = _visits(opened, summary)
         in_walls = opened.plan.share_in_walls(visits.xy)
@@ -116,7 +117,7 @@ def _parse(argv: list[str]) -> Any:
 
 
 def _open(settings: Any) -> _Opened:
-    """Find the dataset and its environment; nothing is downloaded unless that was asked for."""
+    """Find the dataset and its environment; only download with `--fetch`."""
     from pex_lightning.data.sources import D4RLSource, FileSource, resolve  # noqa: PLC0415
 
     source = resolve(settings.dataset)
@@ -160,12 +161,12 @@ def _check_is_here(source: DataSource, reference: str) -> None:
                 f"{reference} --fetch"
             )
     elif source.path() is None:
-        # It knows the command that gets it.
+        # Raises an error that names the command to get the dataset.
         source.read()
 
 
 def _environment(settings: Any, source: DataSource) -> tuple[EnvSpec | None, tuple[str, ...]]:
-    """The environment that the user names, else the data's; with notes if there is none."""
+    """Return the environment from the arguments, else the data's, and notes if there is none."""
     from pex_lightning.envs import env_spec  # noqa: PLC0415
 
     if settings.env is not None:
@@ -180,7 +181,7 @@ def _environment(settings: Any, source: DataSource) -> tuple[EnvSpec | None, tup
 
 
 def _plan(settings: Any, spec: EnvSpec | None) -> MazePlan | None:
-    """The environment's maze; an error if a picture is wanted and there is none."""
+    """Return the environment's maze; fail if a picture is requested and there is no maze."""
     from pex_lightning.inspection.maze_plan import maze_plan  # noqa: PLC0415
 
     plan = None if spec is None else maze_plan(spec.id, spec.kwargs)

@@ -1,4 +1,4 @@
-"""`pex-lightning data list`: the tasks of D4RL, and the datasets that can be made here."""
+"""`pex-lightning data list`: list D4RL's tasks and the recipes for recording datasets."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _WIDTH = 100
 
 
 def run(argv: list[str]) -> int:
-    """Print the tasks and recipes whose names hold what was asked for.
+    """Print the tasks and recipes whose names contain the filter.
 
     Raises:
-        UserError: The arguments are wrong, or no name holds it.
+        UserError: The arguments are wrong, or no name contains the filter.
     """
     settings = _parse(argv)
     wanted = settings.filter.lower()
@@ -61,10 +61,10 @@ def _lines(tasks: Sequence[D4RLTask], recipes: Sequence[str]) -> Iterator[str]:
 
 
 def _task_table(tasks: Sequence[D4RLTask], notes: Sequence[str]) -> Iterator[str]:
-    """A line for each task, below the settings that it has in common with its neighbours."""
+    """Format one line per task, grouped under lines with common settings."""
     header = ("task", "environment", "steps", "min", "max", "")
     rows = [header, *(_row(task, notes) for task in tasks)]
-    # Aligned together, so that the blocks' columns stand below each other.
+    # All groups are aligned together.
     table = list(_aligned(rows, numbers_from=2))
     yield table[0]
     lines = iter(table[1:])
@@ -95,7 +95,7 @@ def _row(task: D4RLTask, notes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _aligned(rows: Iterable[tuple[str, ...]], numbers_from: int) -> Iterator[str]:
-    """Columns side by side; those from `numbers_from` on are aligned to the right."""
+    """Align columns, from column `numbers_from` on to the right."""
     table = list(rows)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:

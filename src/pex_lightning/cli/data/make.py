@@ -18,7 +18,7 @@ from pex_lightning.recording.make import MADE_NOTE, RECIPES, cached_path, make_d
 
 
 def run(argv: list[str]) -> int:
-    """Record a dataset, unless the cache has it, and print its path.
+    """Record a dataset unless it is in the cache, and print its path.
 
     Raises:
         UserError: An argument is wrong, the file exists, or it cannot be written.
@@ -52,7 +52,7 @@ def run(argv: list[str]) -> int:
 
 
 def _check(path: Path, *, overwrite: bool) -> None:
-    """Refuse before the recording what would fail after it."""
+    """Check before recording that the file can be written afterwards."""
     if path.is_dir():
         raise UserError(f"--out: found {path}, which is a folder, expected a file to write.")
     if path.exists() and not overwrite:

@@ -1,4 +1,4 @@
-"""What `pex-lightning data info` prints: a summary as text and as JSON."""
+"""Output of `pex-lightning data info` as text and as JSON."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _MANY_SINGLE = 0.1
 
 @dataclass(frozen=True)
 class Told:
-    """What is said beside the summary.
+    """Information to print in addition to the summary.
 
     Attributes:
         name: The dataset's name.
-        path: Its file, if it is one.
-        env: Its environment's id, if it is known.
-        in_walls: Share of rows in the walls of its maze, if it is from one.
-        picture: Where the picture was written, if one was.
-        notes: What the user has to know, a sentence each.
+        path: The dataset's file, if any.
+        env: The environment's id, if known.
+        in_walls: Fraction of rows in walls of the maze; None without a maze.
+        picture: Path of the picture, if one was written.
+        notes: Further remarks, one sentence each.
     """
 
     name: str
@@ -42,19 +42,19 @@ class Told:
 
 
 def as_json(summary: Summary, told: Told) -> str:
-    """One JSON object on a line; what is NaN or infinite is null."""
-    # The summary has its own name for what is wrong; nothing else is called the same.
+    """Format as one JSON object on a line, with null for NaN and infinity."""
+    # The keys of the three parts are distinct.
     found = {**asdict(told), **asdict(summary), "warnings": _warnings(summary, told)}
     return json.dumps(_finite(found), allow_nan=False) + "\n"
 
 
 def as_text(summary: Summary, told: Told, every_dimension: bool = False) -> str:
-    """Aligned lines of at most `WIDTH` columns (a path or an error may be longer).
+    """Format as aligned lines of at most `WIDTH` columns (longer for paths and errors).
 
     Args:
-        summary: What is in the dataset.
-        told: What is said beside it.
-        every_dimension: Whether each dimension has a line, however many there are.
+        summary: The summary.
+        told: Additional information.
+        every_dimension: Whether to print each dimension on its own line.
     """
     blocks = [
         _head(summary, told),
@@ -154,10 +154,13 @@ def _dimensions(
         group = numbers[start : start + size]
         last = start + len(group) - 1
         label = f"  {start}" if len(group) == 1 else f"  {start} to {last}"
-        cells = [_group_low(group), _group_high(group)]
+        cells = [
+            min((n.low for n in group if not math.isnan(n.low)), default=math.nan),
+            max((n.high for n in group if not math.isnan(n.high)), default=math.nan),
+        ]
+        # Mean and standard deviation are only meaningful for a single dimension.
         if len(group) == 1:
             cells += [group[0].mean, group[0].std]
-        # Of several numbers together, means and deviations say nothing.
         line = "".join(f"{cell:>12.4g}" for cell in cells).ljust(48)
         if use is not None:
             share = sum(use.at_bounds[start : last + 1]) / len(group)
@@ -177,14 +180,6 @@ def _bounds(use: ActionUse) -> str:
     return f"bounds {bounds}, {use.space.name}; outside of them: {outside}"
 
 
-def _group_low(group: Sequence[Numbers]) -> float:
-    return min((number.low for number in group if not math.isnan(number.low)), default=math.nan)
-
-
-def _group_high(group: Sequence[Numbers]) -> float:
-    return max((number.high for number in group if not math.isnan(number.high)), default=math.nan)
-
-
 def _flags(group: Sequence[Numbers], start: int) -> str:
     flags = []
     constant = [str(start + place) for place, number in enumerate(group) if number.constant]
@@ -199,8 +194,7 @@ def _flags(group: Sequence[Numbers], start: int) -> str:
 def _wrong(summary: Summary) -> list[str]:
     if summary.refused is None:
         return list(summary.problems)
-    refused = f"Training refuses this dataset: {summary.refused}"
-    return [refused, *summary.problems]
+    return [f"Training refuses this dataset: {summary.refused}", *summary.problems]
 
 
 def _warnings(summary: Summary, told: Told) -> list[str]:
@@ -234,7 +228,7 @@ def _picture(told: Told) -> str:
 def _remarks(label: str, remarks: Sequence[str]) -> Iterator[str]:
     for remark in remarks:
         if remark:
-            # Words are never broken: a path has to be copied whole.
+            # Words are not broken, so that paths can be copied.
             yield textwrap.fill(
                 remark,
                 WIDTH,
@@ -254,7 +248,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: null takes its place."""
+    """Replace NaN and infinity by None, because JSON lacks them."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

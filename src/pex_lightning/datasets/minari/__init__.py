@@ -1,1 +1,1 @@
-"""Minari's datasets: read without importing what they name, and written."""
+"""Minari's datasets, read without importing the code that they name."""

@@ -1,4 +1,4 @@
-"""The environment that a Minari dataset was recorded in, and what to know before using one."""
+"""The environment in which a Minari dataset was recorded, and warnings about Minari's data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pex_lightning.datasets.minari.store import (
 from pex_lightning.envs.make import env_spec
 from pex_lightning.errors import UserError
 
-# Wrappers of gymnasium that leave observations, actions and rewards as they are.
+# Wrappers of gymnasium that do not change observations, actions and rewards.
 _HARMLESS = frozenset(
     f"gymnasium.wrappers.{module}:{name}"
     for module, name in (
@@ -31,7 +31,7 @@ _HARMLESS = frozenset(
         ("rendering", "RenderCollection"),
     )
 )
-# Arguments that only concern pictures.
+# Arguments that only affect rendering.
 _RENDERING = frozenset({"render_mode", "width", "height", "camera_id", "camera_name"})
 _NO_SCORES = (
     "Scores on Minari's data are not comparable with D4RL's: data and environment are others"
@@ -39,24 +39,22 @@ _NO_SCORES = (
 
 
 def minari_environment(dataset_id: str) -> tuple[str, dict[str, Any]]:
-    """The environment that a dataset was recorded in.
+    """Find the environment in which a dataset was recorded.
 
-    Not the one that its authors evaluate in, which may have another maze. Of what the dataset
-    says, only the id, arguments and the time limit are used: the id is looked up among the
-    environments installed here, and the code that the dataset names is never imported. Arguments
-    that are as registered are left out, and so are those about pictures.
+    The dataset's evaluation environment is ignored: it may have another maze. The id is looked up
+    among installed environments; code named by the dataset is never imported. Arguments equal to
+    registered ones and rendering arguments are left out.
 
     Args:
-        dataset_id: The dataset, without `minari:`; it is fetched if it is not here.
+        dataset_id: The dataset's id without `minari:`. A missing dataset is downloaded.
 
     Returns:
-        (id, env_kwargs) for `make_env`; the arguments hold `max_episode_steps` if the limit was
-        another than the registered one.
+        (id, env_kwargs) for `make_env`; `env_kwargs` has `max_episode_steps` if the time limit
+        differs from the registered one.
 
     Raises:
-        UserError: The dataset cannot be had, does not name its environment, names one that would
-            need code of the dataset's choice, or one that cannot be made here. The way out is
-            always `--data.env`.
+        UserError: The dataset cannot be fetched, or names no environment that can be made here
+            without importing the dataset's code. `--data.env` overrides the environment.
     """
     ensure_minari(dataset_id)
     metadata = read_metadata(dataset_id)
@@ -68,7 +66,8 @@ def minari_environment(dataset_id: str) -> tuple[str, dict[str, Any]]:
             f"{_near(env_id)} {_way_out(env_id)}"
         )
     limit = (metadata.env_spec or {}).get("max_episode_steps")
-    kwargs = {key: value for key, value in kwargs.items() if _differs(registered, key, value)}
+    defaults = registered.kwargs
+    kwargs = {k: v for k, v in kwargs.items() if k not in defaults or defaults[k] != v}
     if isinstance(limit, int) and limit != registered.max_episode_steps:
         kwargs["max_episode_steps"] = limit
     try:
@@ -82,13 +81,13 @@ def minari_environment(dataset_id: str) -> tuple[str, dict[str, Any]]:
 
 
 def minari_notes(dataset_id: str) -> tuple[str, ...]:
-    """What to know of a dataset before its results are believed, one sentence each.
+    """List warnings about results on a dataset, one sentence each.
 
     Args:
-        dataset_id: The dataset, without `minari:`. It need not be here, but more is known if it is.
+        dataset_id: The dataset's id without `minari:`. A local dataset yields more warnings.
 
     Raises:
-        UserError: The id is malformed, or what the dataset says of itself is damaged.
+        UserError: The id is malformed, or the dataset's metadata are damaged.
     """
     dataset_folder(dataset_id)
     metadata = read_metadata(dataset_id) if is_local(dataset_id) else None
@@ -114,7 +113,7 @@ def minari_notes(dataset_id: str) -> tuple[str, ...]:
 
 
 def _recorded(metadata: MinariMetadata) -> tuple[str, dict[str, Any]]:
-    """Id and arguments as the dataset gives them, once it is sure that they only describe."""
+    """Return id and arguments of the dataset's environment if they are free of code and paths."""
     raw, source = metadata.env_spec, metadata.source
     env_id = None if raw is None else raw.get("id")
     if raw is None or not isinstance(env_id, str):
@@ -159,10 +158,9 @@ def _wrappers(raw: Mapping[str, Any]) -> list[str]:
 
 
 def _names_code_or_files(value: object) -> bool:
-    if isinstance(value, Mapping):
-        return any(map(_names_code_or_files, value.values()))
-    if isinstance(value, list):
-        return any(map(_names_code_or_files, value))
+    if isinstance(value, Mapping | list):
+        items = value.values() if isinstance(value, Mapping) else value
+        return any(map(_names_code_or_files, items))
     if isinstance(value, str):
         return any(mark in value for mark in ":/\\")
     return not (value is None or isinstance(value, bool | int | float))
@@ -170,19 +168,14 @@ def _names_code_or_files(value: object) -> bool:
 
 def _registered(env_id: str) -> Any | None:
     if env_id not in gymnasium.registry:
-        # Imported only now: it takes longer than everything else here together.
+        # A slow import, only done where it is needed.
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module("gymnasium_robotics")
     return gymnasium.registry.get(env_id)
 
 
-def _differs(registered: Any, key: str, value: object) -> bool:
-    missing = object()
-    return bool(registered.kwargs.get(key, missing) != value)
-
-
 def _near(env_id: str) -> str:
-    """Installed versions of the same environment."""
+    """List installed versions of the same environment, for an error message."""
     name = env_id.rpartition("-v")[0]
     versions = [key for key in gymnasium.registry if key.rpartition("-v")[0] == name]
     others = sorted(key for key in versions if key != env_id)
@@ -230,7 +223,7 @@ def _continuing_note(metadata: MinariMetadata) -> list[str]:
     env_id, kwargs = str(raw.get("id")), raw.get("kwargs")
     if not env_id.startswith(("AntMaze_", "PointMaze_")):
         return []
-    # Their constructors' default.
+    # The constructors' default is True.
     if isinstance(kwargs, Mapping) and kwargs.get("continuing_task", True) is False:
         return []
     return [

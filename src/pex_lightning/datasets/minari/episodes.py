@@ -1,4 +1,4 @@
-"""The episodes of a Minari dataset on this machine, one at a time, as columns of numbers."""
+"""Episodes of a local Minari dataset, read one at a time as numeric columns."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """One Box of a space: its key in a dict (empty if there is none) and the shape of a row."""
+    """One Box of a space: its key (empty if the space is not a dict) and the shape of a row."""
 
     key: str
     shape: tuple[int, ...]
 
     @property
     def width(self) -> int:
-        """Numbers of a row."""
+        """Numbers per row."""
         return math.prod(self.shape)
 
 
@@ -39,10 +39,10 @@ class Episode:
     """An episode of T steps.
 
     Attributes:
-        source: The dataset and the episode; named in errors.
+        source: The dataset and the episode, for error messages.
         observations: One column [T + 1, ...] for each part of an observation.
         actions: [T, act_dim].
-        rewards: [T], raw.
+        rewards: [T] raw rewards.
         terminations: [T] flags.
         truncations: [T] flags.
     """
@@ -55,14 +55,14 @@ class Episode:
     truncations: Column
 
     def check(self, observations: Sequence[Part], actions: Part) -> None:
-        """Refuse columns whose lengths or shapes do not fit together.
+        """Check lengths and shapes of the columns.
 
         Args:
-            observations: What the dataset says of each part of an observation.
-            actions: What it says of an action.
+            observations: The parts of an observation, from the dataset's metadata.
+            actions: The action part, from the dataset's metadata.
 
         Raises:
-            UserError: Names the episode and the column.
+            UserError: A length or a shape is wrong.
         """
         steps = len(self.rewards)
         lengths = [(self.actions, steps), (self.terminations, steps), (self.truncations, steps)]
@@ -84,14 +84,14 @@ class Episode:
 
 
 def observation_parts(metadata: MinariMetadata, spec: EnvSpec | None) -> tuple[Part, ...]:
-    """The Boxes that make up an observation, in the order in which they are concatenated.
+    """List the Boxes of an observation in the order in which they are concatenated.
 
     Args:
-        metadata: What the dataset says of itself.
-        spec: Its `obs_keys` are the parts and their order, if it has some.
+        metadata: The dataset's metadata.
+        spec: The environment; its `obs_keys`, if any, determine the parts and their order.
 
     Raises:
-        UserError: A part is not a Box of numbers, or is not in the dataset.
+        UserError: A part is not a Box of numbers, or the dataset lacks it.
     """
     space, wanted = metadata.observation_space, () if spec is None else spec.obs_keys
     env = "" if spec is None else spec.id
@@ -121,10 +121,10 @@ def observation_parts(metadata: MinariMetadata, spec: EnvSpec | None) -> tuple[P
 
 
 def action_part(metadata: MinariMetadata) -> Part:
-    """The Box of the actions.
+    """Return the Box of the actions.
 
     Raises:
-        UserError: They are not continuous, or not one-dimensional.
+        UserError: The actions are not continuous, or not one-dimensional.
     """
     space = metadata.action_space
     part = _box(space, "actions", metadata)
@@ -137,7 +137,7 @@ def action_part(metadata: MinariMetadata) -> Part:
 
 
 def _box(space: Any, what: str, metadata: MinariMetadata, key: str = "") -> Part:
-    """A Box that can be flattened; anything else is refused by its name."""
+    """Check that a space is a Box that can be flattened, and return it."""
     kind = space.get("type") if isinstance(space, Mapping) else None
     expected = "expected numbers: a Box, or a dict of Boxes for observations"
     if kind != "Box":
@@ -162,10 +162,10 @@ def _box(space: Any, what: str, metadata: MinariMetadata, key: str = "") -> Part
 
 @contextmanager
 def open_episodes(metadata: MinariMetadata, parts: Sequence[Part]) -> Iterator[Iterator[Episode]]:
-    """The episodes in order, unchecked; their columns can be read until the next one is taken.
+    """Iterate over the episodes, unchecked. Read an episode's columns before taking the next one.
 
     Raises:
-        UserError: A file is missing, or damaged so that it cannot be opened; also while iterating.
+        UserError: A file is missing or cannot be read; also while iterating.
     """
     if metadata.data_format == "hdf5":
         with open_hdf5(metadata.file) as file:
@@ -177,8 +177,12 @@ def open_episodes(metadata: MinariMetadata, parts: Sequence[Part]) -> Iterator[I
 def _from_hdf5(
     file: h5py.File, metadata: MinariMetadata, parts: Sequence[Part]
 ) -> Iterator[Episode]:
-    """Episodes of Minari's HDF5 files, without the infos, which may be most of a file."""
-    _keep_little(file)
+    """Read episodes from an HDF5 file, without their infos, which may be large."""
+    # Without this limit, HDF5 caches 110 MB of metadata of arrays that are read only once.
+    cache = file.id.get_mdc_config()
+    cache.set_initial_size = True
+    cache.initial_size, cache.min_size, cache.max_size = 2**20, 2**20, 2**21
+    file.id.set_mdc_config(cache)
     for index in range(metadata.total_episodes):
         source = f"{metadata.source}, episode {index}"
         group = _member(file, f"episode_{index}", source, h5py.Group)
@@ -189,14 +193,6 @@ def _from_hdf5(
         yield Episode(source, tuple(_in_hdf5(group, source, part) for part in parts), **columns)
 
 
-def _keep_little(file: h5py.File) -> None:
-    """Every array is looked at once: what HDF5 remembers of them, 110 MB, is of no use."""
-    cache = file.id.get_mdc_config()
-    cache.set_initial_size = True
-    cache.initial_size, cache.min_size, cache.max_size = 2**20, 2**20, 2**21
-    file.id.set_mdc_config(cache)
-
-
 def _in_hdf5(group: h5py.Group, source: str, part: Part) -> Column:
     if not part.key:
         return Column(source, "observations", _member(group, "observations", source, h5py.Dataset))
@@ -205,7 +201,7 @@ def _in_hdf5(group: h5py.Group, source: str, part: Part) -> Column:
 
 
 def _member(group: h5py.Group, name: str, source: str, kind: type) -> Any:
-    """A part of the file itself: links, and arrays kept in other files, are not followed."""
+    """Return a group or an array of this file; links and external arrays are not followed."""
     link = group.get(name, getlink=True)
     member = group[name] if isinstance(link, h5py.HardLink) else None
     elsewhere = isinstance(member, h5py.Dataset) and (member.external or member.is_virtual)
@@ -220,7 +216,7 @@ def _member(group: h5py.Group, name: str, source: str, kind: type) -> Any:
 
 
 def _from_minari(metadata: MinariMetadata, parts: Sequence[Part]) -> Iterator[Episode]:
-    """Episodes of the other formats. The spaces are known, so Minari makes no environment."""
+    """Read episodes of other formats through Minari, which does not make an environment here."""
     try:
         import minari  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -247,7 +243,7 @@ def _from_minari(metadata: MinariMetadata, parts: Sequence[Part]) -> Iterator[Ep
                 for key in ("actions", "rewards", "terminations", "truncations")
             }
             yield Episode(source, observations, **columns)
-    # Its storage layers raise errors of a dozen types.
+    # Minari's storage layers raise many types of errors.
     except UserError:
         raise
     except Exception as error:

@@ -1,10 +1,9 @@
-"""Minari's datasets as transitions."""
+"""Reader of Minari's datasets."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,31 +31,31 @@ __all__ = ["ensure_minari", "minari_environment", "minari_notes", "read_minari"]
 
 
 def read_minari(dataset_id: str, *, spec: EnvSpec | None = None) -> Dataset:
-    """Read a Minari dataset, every step of it.
+    """Read all steps of a Minari dataset.
 
-    The next observation is the true one at an episode's end too, because an episode of T steps has
-    T + 1 observations. `terminated` comes from `terminations` alone; `truncated` marks the last
-    step of an episode, and any with `truncations`, that did not terminate. Rewards are raw, actions
-    are clipped by `Transitions.clip_actions_`. An episode without an end (neither terminated nor
-    truncated) gives its steps, and is not counted among the complete ones.
+    An episode of T steps has T + 1 observations, so every step has its true next observation.
+    `terminated` comes from `terminations` alone; `truncated` marks steps with `truncations` and the
+    last step of an episode, unless they terminated. Rewards are raw; actions are clipped by
+    `Transitions.clip_actions_`. Episodes that neither terminate nor truncate contribute their steps
+    but do not count as complete.
 
-    Dict observations are flattened as `make_env` flattens them: in the order of `spec.obs_keys`,
-    which for goal environments is achieved goal, observation, desired goal, without the last where
-    the maze has a single goal cell. So AntMaze keeps its position. Without `spec`: in the order of
-    `GOAL_KEYS` if no other keys are there, else sorted.
+    Dict observations are flattened like those of `make_env`, in the order of `spec.obs_keys`: for
+    goal environments achieved goal, observation, desired goal, where mazes with a single goal cell
+    omit the desired goal. Without `spec`, the order is that of `GOAL_KEYS` if there are no other
+    keys, else alphabetical.
 
-    Nothing in the dataset is executed and nothing that it names is imported. Memory: the
+    Nothing in the dataset is executed and no module that it names is imported. Memory: the
     transitions and up to 32 MiB.
 
     Args:
-        dataset_id: The dataset, without `minari:`; it is fetched if it is not here.
+        dataset_id: The dataset's id without `minari:`. A missing dataset is downloaded.
         spec: The environment that the policy will act in. Without it, actions must lie in the
             dataset's own action space.
 
     Raises:
-        UserError: The dataset cannot be had or read, has observations that are not numbers
-            (nested, discrete, text, images) or discrete actions, holds bad values or an episode
-            that is damaged (it is named), or does not fit the environment.
+        UserError: The dataset cannot be fetched or read, has observations that are not numeric
+            Boxes, discrete actions, bad values or a damaged episode, or does not fit the
+            environment.
     """
     ensure_minari(dataset_id)
     metadata = read_metadata(dataset_id)
@@ -65,7 +64,7 @@ def read_minari(dataset_id: str, *, spec: EnvSpec | None = None) -> Dataset:
     sizes = sum(part.width for part in parts), actions.width
     if spec is not None:
         _check_sizes(sizes, spec, metadata)
-    rows = _Rows.of(metadata, *sizes)
+    rows = _Rows(metadata, *sizes)
     filled = 0
     with open_episodes(metadata, parts) as episodes:
         for episode in episodes:
@@ -80,33 +79,20 @@ def read_minari(dataset_id: str, *, spec: EnvSpec | None = None) -> Dataset:
     return rows.dataset(spec)
 
 
-@dataclass(frozen=True)
 class _Rows:
-    """Steps of all episodes, one after the other; `last` marks the last of each."""
+    """Steps of all episodes, one after the other; `last` marks the last step of each."""
 
-    metadata: MinariMetadata
-    observation: np.ndarray
-    next_observation: np.ndarray
-    action: np.ndarray
-    reward: np.ndarray
-    termination: np.ndarray
-    truncation: np.ndarray
-    last: np.ndarray
-
-    @classmethod
-    def of(cls, metadata: MinariMetadata, obs_dim: int, action_dim: int) -> _Rows:
+    def __init__(self, metadata: MinariMetadata, obs_dim: int, action_dim: int) -> None:
+        self.metadata = metadata
         size = metadata.total_steps
         try:
-            return cls(
-                metadata,
-                np.empty((size, obs_dim), dtype=np.float32),
-                np.empty((size, obs_dim), dtype=np.float32),
-                np.empty((size, action_dim), dtype=np.float32),
-                np.empty(size, dtype=np.float32),
-                np.empty(size, dtype=np.bool_),
-                np.empty(size, dtype=np.bool_),
-                np.zeros(size, dtype=np.bool_),
-            )
+            self.observation = np.empty((size, obs_dim), dtype=np.float32)
+            self.next_observation = np.empty((size, obs_dim), dtype=np.float32)
+            self.action = np.empty((size, action_dim), dtype=np.float32)
+            self.reward = np.empty(size, dtype=np.float32)
+            self.termination = np.empty(size, dtype=np.bool_)
+            self.truncation = np.empty(size, dtype=np.bool_)
+            self.last = np.zeros(size, dtype=np.bool_)
         except (MemoryError, ValueError) as error:
             raise UserError(
                 f"{metadata.source}: its {size} steps of {obs_dim} observed numbers do not fit "
@@ -114,7 +100,7 @@ class _Rows:
             ) from error
 
     def add(self, start: int, episode: Episode, parts: Sequence[Part], actions: Part) -> int:
-        """Append an episode; returns where the next one starts."""
+        """Append an episode and return the row at which the next one starts."""
         episode.check(parts, actions)
         stop = start + len(episode.rewards)
         if stop > len(self.reward):
@@ -132,7 +118,7 @@ class _Rows:
         return stop
 
     def _observe(self, start: int, stop: int, width: slice, column: Column) -> None:
-        """T + 1 observations: the first T before the actions, the last T after them."""
+        """Store T + 1 observations: rows 0 to T - 1 as observations, 1 to T as next ones."""
         here, following = self.observation[start:stop, width], self.next_observation[start:stop]
         following = following[:, width]
         for first, block in column.blocks():
@@ -159,10 +145,9 @@ class _Rows:
 
     def dataset(self, spec: EnvSpec | None) -> Dataset:
         metadata, digest = self.metadata, hashlib.sha256()
-        # The order in which a D4RL file with the same rows is digested.
-        for values in (self.observation, self.next_observation, self.action):
-            digest.update(values.data)
-        for values in (self.reward, self.termination, self.truncation):
+        # The order of `read_rows`, so that equal rows in a D4RL file have the same fingerprint.
+        inputs = self.observation, self.next_observation, self.action
+        for values in (*inputs, self.reward, self.termination, self.truncation):
             digest.update(values.data)
         transitions = Transitions.from_tensors(
             observation=torch.from_numpy(self.observation),

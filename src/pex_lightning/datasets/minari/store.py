@@ -1,7 +1,7 @@
-"""Minari's datasets on this machine: where they lie, what they say of themselves, fetching them.
+"""Local storage of Minari's datasets: folders, metadata and downloads.
 
-Minari itself may make the environment that a dataset names, which imports the module that the
-dataset names. So `metadata.json` is read here, and of it only names, numbers and shapes are used.
+Minari may make the environment that a dataset names, which imports a module of the dataset's
+choice. Therefore `metadata.json` is read here, using only its names, numbers and shapes.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from typing import Any
 from pex_lightning.errors import UserError
 
 DEFAULT_REMOTE = "hf://farama-minari"
-"""Where Minari 0.5 downloads from unless `MINARI_REMOTE` says otherwise."""
+"""Minari 0.5's download address, unless `MINARI_REMOTE` is set."""
 
 PIP = "pip install 'pex-lightning[minari]'"
 
-# No dots: an id can never leave the folder of the datasets.
+# Without dots, so that an id cannot point outside the datasets' folder.
 _ID = re.compile(r"(?:[-\w]+/)*[-\w]+-v\d+", re.ASCII)
 _DATA_FILE = "main_data.hdf5"
 
 
 @dataclass(frozen=True)
 class MinariMetadata:
-    """What `metadata.json` of a dataset says.
+    """The content of a dataset's `metadata.json`.
 
     Attributes:
         dataset_id: The dataset's id, such as `mujoco/hopper/medium-v0`.
@@ -40,11 +40,10 @@ class MinariMetadata:
         data_format: `hdf5`, `arrow` or `parquet`.
         total_steps: Steps of all episodes.
         total_episodes: Number of episodes.
-        observation_space: The space as Minari writes it: `type`, `shape`, `dtype`, `subspaces`.
-        action_space: The space as Minari writes it.
-        env_spec: The environment that the data were recorded in, as gymnasium writes it; None if
-            the dataset does not say.
-        eval_env_spec: The environment that its authors evaluate in, if they name another.
+        observation_space: The space in Minari's format: `type`, `shape`, `dtype`, `subspaces`.
+        action_space: The space in Minari's format.
+        env_spec: gymnasium's spec of the recorded environment; None if the dataset has none.
+        eval_env_spec: gymnasium's spec of the evaluation environment, if the dataset has one.
     """
 
     dataset_id: str
@@ -59,23 +58,23 @@ class MinariMetadata:
 
     @property
     def source(self) -> str:
-        """The dataset's name in messages."""
+        """Name of the dataset in messages."""
         return f"minari:{self.dataset_id}"
 
     @property
     def file(self) -> Path:
-        """The file of an HDF5 dataset."""
+        """The data file, for the format `hdf5`."""
         return self.folder / _DATA_FILE
 
 
 def datasets_root() -> Path:
-    """The folder of Minari's datasets: `$MINARI_DATASETS_PATH`, else `~/.minari/datasets`."""
+    """Return Minari's folder: `$MINARI_DATASETS_PATH`, else `~/.minari/datasets`."""
     root = os.environ.get("MINARI_DATASETS_PATH")
     return Path(root) if root else Path.home() / ".minari" / "datasets"
 
 
 def dataset_folder(dataset_id: str) -> Path:
-    """The folder of a dataset, whether it exists or not.
+    """Return the folder of a dataset, whether it exists or not.
 
     Raises:
         UserError: The id is malformed.
@@ -89,7 +88,7 @@ def dataset_folder(dataset_id: str) -> Path:
 
 
 def is_local(dataset_id: str) -> bool:
-    """Whether a dataset lies on this machine as a whole, as far as its files tell.
+    """Return whether a dataset's metadata and data are on this machine.
 
     Raises:
         UserError: The id is malformed.
@@ -97,17 +96,16 @@ def is_local(dataset_id: str) -> bool:
     data = dataset_folder(dataset_id) / "data"
     if not (data / "metadata.json").is_file():
         return False
-    # A download that broke off may have left the description alone.
+    # An interrupted download may have left the metadata without data.
     other = any(entry.is_dir() for entry in data.iterdir())
     return other or (data / _DATA_FILE).is_file()
 
 
 def ensure_minari(dataset_id: str) -> None:
-    """See to it that a dataset lies on this machine; downloads it if it does not.
+    """Download a dataset unless it is on this machine.
 
     Raises:
-        UserError: The id is malformed, or the dataset is not here and could not be fetched; the
-            remote that was tried and the other ways are named.
+        UserError: The id is malformed, or the download failed.
     """
     if is_local(dataset_id):
         return
@@ -118,7 +116,7 @@ def ensure_minari(dataset_id: str) -> None:
         raise _not_fetched(dataset_id, f"the package minari is missing; run: {PIP}") from error
     folder = dataset_folder(dataset_id)
     sys.stderr.write(f"Downloading minari:{dataset_id} from {_remote()} to {folder}\n")
-    # Standard output belongs to results. The network's layers raise errors of a dozen types.
+    # Standard output is reserved for results. Network libraries raise many types of errors.
     try:
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -132,10 +130,10 @@ def ensure_minari(dataset_id: str) -> None:
 
 
 def read_metadata(dataset_id: str) -> MinariMetadata:
-    """What a dataset on this machine says of itself. Nothing that it names is imported or made.
+    """Read a local dataset's metadata without importing anything that they name.
 
     Raises:
-        UserError: It is not on this machine, or what it says is damaged or incomplete.
+        UserError: The dataset is not on this machine, or its metadata are damaged or incomplete.
     """
     folder = dataset_folder(dataset_id) / "data"
     path = folder / "metadata.json"
@@ -167,7 +165,7 @@ def read_metadata(dataset_id: str) -> MinariMetadata:
 
 
 def local_datasets() -> list[str]:
-    """Ids of the datasets on this machine."""
+    """List the ids of the datasets on this machine."""
     root = datasets_root()
     found = [path.parent.parent for path in root.glob("**/data/metadata.json")]
     return sorted(path.relative_to(root).as_posix() for path in found)
@@ -210,7 +208,7 @@ def _count(raw: Mapping[str, Any], key: str) -> int:
 
 
 def _space(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    # Minari would make the environment that the dataset names to learn its spaces.
+    # Without a space, Minari would make the environment that the dataset names.
     space = _nested(raw, key)
     if space is None:
         raise ValueError(f"it has no {key}")
@@ -218,7 +216,7 @@ def _space(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _nested(raw: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
-    """A mapping that Minari writes as text within the text."""
+    """Return a mapping that Minari stores as JSON text inside the JSON file."""
     value = raw.get(key)
     if value is None:
         return None

@@ -1,1 +1,1 @@
-"""One file from the first of several addresses that has it: resumed, checked, all or nothing."""
+"""Resumable, verified downloads of a file from several possible addresses."""

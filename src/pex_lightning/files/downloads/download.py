@@ -1,8 +1,8 @@
-"""Download one file from the first of several addresses that has it: all of it, or nothing.
+"""Download of one file from the first of several addresses that has it.
 
-What came of a broken download stays in a part file and is resumed with `Range` and `If-Range`
-(RFC 9110, sections 13.1.5 and 14.2): bytes are appended only if the server confirms by its ETag or
-Last-Modified date that they belong to the same version of the file.
+An interrupted download stays in a part file and is resumed with `Range` and `If-Range` (RFC 9110,
+sections 13.1.5 and 14.2): bytes are only appended if the server confirms by ETag or Last-Modified
+date that they belong to the same version of the file.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Downloaded:
     """A complete download.
 
     Attributes:
-        url: Where it came from, without a user's name and password.
-        size: Bytes.
+        url: The address, without user name and password.
+        size: Size in bytes.
         sha256: SHA-256 of the file, hexadecimal.
     """
 
@@ -47,11 +47,11 @@ class Downloaded:
 
 
 class DownloadError(UserError):
-    """No address gave the file.
+    """The file could not be downloaded from any address.
 
     Attributes:
-        failures: (address, what went wrong there), in the order tried.
-        kept: How much came and is resumed next time; None if nothing is.
+        failures: (address, reason) in the order tried.
+        kept: Amount of data kept for resuming, such as `1.5 MB`; None if there is none.
     """
 
     def __init__(self, target: Path, failures: Sequence[tuple[str, str]], kept: str | None) -> None:
@@ -60,7 +60,7 @@ class DownloadError(UserError):
         super().__init__(f"{target.name} could not be downloaded.\n{self.listing()}")
 
     def listing(self) -> str:
-        """One indented line per address, and what is kept."""
+        """Format the failures, one indented line per address, and the amount of kept data."""
         lines = [f"  {url}: {reason}" for url, reason in self.failures]
         if self.kept is not None:
             lines.append(f"{self.kept} came and are kept; the same command goes on from there.")
@@ -76,22 +76,22 @@ def download(
     progress: bool = True,
     patience: Patience = USUAL_PATIENCE,
 ) -> Downloaded:
-    """Download a file, resuming what an earlier call left.
+    """Download a file, resuming an earlier interrupted download.
 
-    `target` appears only when it is complete, checked and on the disk; one that exists is replaced
-    then. The caller holds `locks.locked(target)` if another process may want the same file.
+    `target` only appears, or is replaced, once the download is complete, verified and on disk. If
+    other processes may download the same file, the caller must hold `locks.locked(target)`.
 
     Args:
         urls: Addresses (http, https, file) or local paths of the file, tried in this order.
-        target: Where to put it; its folder exists.
-        expected: What is known of it.
-        inspect: Says what is wrong with a complete download; None if nothing is.
+        target: Path of the downloaded file, in an existing folder.
+        expected: Known properties of the file.
+        inspect: Describes what is wrong with a complete download; returns None if it is good.
         progress: Show progress on stderr.
         patience: How long to wait, and how often to try.
 
     Raises:
-        DownloadError: No address gave the file; says why for each.
-        UserError: It cannot be written: the disk is full, or the folder read-only.
+        DownloadError: The file could not be downloaded from any address.
+        UserError: The file cannot be written.
     """
     part, failures = PartFile(target), []
     job = Job(part, expected, patience, progress)
@@ -115,26 +115,26 @@ def download(
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
+    """Compute the SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _obtain(url: str, job: Job, inspect: Callable[[Path], str | None] | None) -> str:
-    """Have the whole file in the part file, checked; returns its SHA-256."""
+    """Transfer and check the complete part file; return its SHA-256."""
     if resumable(url, job.part):
         try:
             transfer(url, job)
             return _check(job, inspect)
         except WrongBytesError as failure:
-            # They may be those of a machine that lost power while it wrote.
+            # Resumed bytes may have been corrupted by a power failure.
             _log.info("%s: %s; starting over", job.part.path, failure)
     transfer(url, job)
     return _check(job, inspect)
 
 
 def _check(job: Job, inspect: Callable[[Path], str | None] | None) -> str:
-    """The SHA-256 of a complete part file; wrong bytes are dropped."""
+    """Check a complete part file and return its SHA-256; delete wrong bytes."""
     part, expected = job.part, job.expected
     try:
         check_size(part.size, expected)

@@ -1,4 +1,4 @@
-"""What a server answered to a request for a file, or for the rest of one."""
+"""Interpretation of a server's response to a request for a file or the rest of one."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _MANY = 1_000
 
 
 class NoFileError(Exception):
-    """This address does not give the file; the message says why."""
+    """The file cannot be downloaded from this address; the message says why."""
 
 
 class WrongBytesError(NoFileError):
-    """This address gives another file."""
+    """The address has a different file."""
 
     def __init__(self, message: str) -> None:
         super().__init__(f"wrong bytes: {message}")
 
 
 class TryAgainError(Exception):
-    """The transfer broke; the same address may still give the file.
+    """The transfer failed, but another try at the same address may succeed.
 
     Attributes:
-        tries: Tries after which it is pointless, however patient one is.
+        tries: Largest sensible number of tries, an upper limit to `Patience.tries`.
     """
 
     def __init__(self, message: str, tries: int = _MANY) -> None:
@@ -39,11 +39,11 @@ class TryAgainError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """Bytes that are about to come.
+    """The bytes that a response contains.
 
     Attributes:
         source: The version of the file that they belong to.
-        offset: Where in the file they begin.
+        offset: Position of the first byte in the file.
     """
 
     source: Source
@@ -53,17 +53,17 @@ class Answer:
 def read_answer(
     url: str, response: requests.Response, source: Source | None, offset: int
 ) -> Answer:
-    """Read the head of an answer.
+    """Interpret status and headers of a response.
 
     Args:
-        url: The address asked.
-        response: The answer.
-        source: The version of the file whose rest was asked for; None if all of it was.
-        offset: Where that rest begins.
+        url: The requested address.
+        response: The response.
+        source: The version of the file whose rest was requested; None for the whole file.
+        offset: Position at which that rest begins.
 
     Raises:
         NoFileError: The server does not have the file, or sends something else.
-        TryAgainError: It failed for now; or (206, 416) the bytes that are here are not what it has.
+        TryAgainError: A temporary failure, or (206, 416) a mismatch with the received bytes.
     """
     _check_status(response)
     encoding = response.headers.get("Content-Encoding", "identity")
@@ -82,16 +82,16 @@ def read_answer(
 
 
 def broken(error: requests.RequestException, came: int | None) -> NoFileError | TryAgainError:
-    """What an exception during a transfer means.
+    """Convert an exception of a transfer to one that says whether to try again.
 
     Args:
         error: The exception.
-        came: Bytes here by now; None if there was no answer yet.
+        came: Number of bytes received so far; None if there was no response.
     """
     if came is not None:
         return TryAgainError(f"the connection broke after {came} bytes ({_cause(error)})")
     if isinstance(error, requests.Timeout):
-        # It has been waited for already.
+        # A second try would wait just as long.
         return TryAgainError("no connection: no answer in time", tries=1)
     if isinstance(error, requests.ConnectionError):
         return TryAgainError(_unconnected(error), tries=2)
@@ -131,12 +131,12 @@ def _continues(response: requests.Response, source: Source, offset: int) -> bool
 
 def _validator(response: requests.Response) -> str | None:
     etag = response.headers.get("ETag", "")
-    # A weak one promises no equal bytes.
+    # A weak ETag does not guarantee equal bytes.
     return etag if etag.startswith('"') else response.headers.get("Last-Modified")
 
 
 def _cause(error: BaseException) -> str:
-    """The operating system's words, which the libraries bury in theirs."""
+    """Return the operating system's message from a chain of library exceptions."""
     found, current = str(error), error.__context__
     while current is not None:
         found = getattr(current, "strerror", None) or found

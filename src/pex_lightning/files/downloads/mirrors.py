@@ -1,4 +1,4 @@
-"""Addresses of files: on a server, or in a folder of this machine."""
+"""Addresses of files on servers and in local folders."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from urllib.request import url2pathname
 
 
 def local_path(url: str) -> Path | None:
-    """The path that `url` means on this machine; None if it is a server's address."""
+    """Return the local path for `url`; None if it is a server's address."""
     if url.startswith("file://"):
         return Path(url2pathname(urlsplit(url).path))
     return None if "://" in url else Path(url).expanduser()
 
 
 def file_below(mirror: str, file: str) -> str:
-    """Address of a file below a mirror's.
+    """Return the address of a file on a mirror.
 
     Args:
-        mirror: A server's address, or a folder. A folder may hold the file by its name alone, as
-            D4RL's own dataset folder does. In an address `{name}` stands for the file's name and
-            `{file}` for its path; without either, the path is appended.
-        file: Path of the file below it, such as `ant_maze_v2/NAME.hdf5`.
+        mirror: A server's address or a local folder. In an address, `{name}` stands for the file's
+            name and `{file}` for its path; without either, the path is appended. In a folder, the
+            file may also lie directly, without subfolders, as in D4RL's own dataset folder.
+        file: Path of the file on the mirror, such as `ant_maze_v2/NAME.hdf5`.
     """
     folder = local_path(mirror)
     if folder is None and ("{name}" in mirror or "{file}" in mirror):
@@ -33,7 +33,7 @@ def file_below(mirror: str, file: str) -> str:
 
 
 def shown(url: str) -> str:
-    """The address without a user's name and password, for messages and files."""
+    """Remove user name and password from an address, for messages and files."""
     if "://" not in url:
         return url
     parts = urlsplit(url)

@@ -1,7 +1,7 @@
-"""A file that is being downloaded: what came of it so far, where from.
+"""Partial downloads: the bytes received so far, and their source.
 
-`NAME.part` holds the first bytes of NAME; `NAME.part.json` says which bytes they are: without it,
-or after a change at the source, nothing is ever appended to them.
+`NAME.part` holds the first bytes of NAME. `NAME.part.json` describes their source; if it is missing
+or the source has changed, no bytes are appended.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Source:
     """One version of a file at one address.
 
     Attributes:
-        url: The address, without a user's name and password.
-        validator: A strong ETag, or a Last-Modified date; None if the server gave neither, and
-            what came cannot be resumed then.
-        size: The whole file's size in bytes; None if the server did not say.
+        url: The address, without user name and password.
+        validator: A strong ETag or a Last-Modified date; None if the server sent neither, in which
+            case the download cannot be resumed.
+        size: Size of the complete file in bytes; None if unknown.
     """
 
     url: str
@@ -35,10 +35,10 @@ class Source:
 
 
 class PartFile:
-    """The first bytes of a file.
+    """The first bytes of a file that is being downloaded.
 
     Args:
-        target: The file that it will become.
+        target: Path of the complete file.
     """
 
     def __init__(self, target: Path) -> None:
@@ -48,14 +48,14 @@ class PartFile:
 
     @property
     def size(self) -> int:
-        """Bytes here so far."""
+        """Number of bytes received so far."""
         try:
             return self.path.stat().st_size
         except FileNotFoundError:
             return 0
 
     def source(self) -> Source | None:
-        """Whose bytes they are; None if they cannot be resumed."""
+        """Return the source of the bytes; None if the download cannot be resumed."""
         try:
             found = json.loads(self._note.read_text(encoding="utf-8"))
             source = Source(found["url"], found["validator"], found["size"])
@@ -67,8 +67,8 @@ class PartFile:
         return source
 
     def start(self, source: Source) -> BinaryIO:
-        """Drop what is here and open for bytes from the beginning."""
-        # In this order a process killed in between leaves bytes without a note: not resumable.
+        """Delete the received bytes and open the file for writing from the beginning."""
+        # In this order, a process that is killed in between leaves a part file without a source.
         self._note.unlink(missing_ok=True)
         self.path.write_bytes(b"")
         if source.validator is not None:
@@ -77,16 +77,16 @@ class PartFile:
         return self.resume()
 
     def resume(self) -> BinaryIO:
-        """Open for the bytes that come after those that are here."""
+        """Open the file for appending."""
         return self.path.open("ab")
 
     def discard(self) -> None:
-        """Drop what is here."""
+        """Delete the received bytes."""
         self._note.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Make it the file that it was meant to be, at once and on the disk."""
+        """Flush the bytes to disk and rename the file to the target, atomically."""
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
         self.path.replace(self.target)

@@ -1,4 +1,4 @@
-"""The bytes of one address into a part file, resuming what is there and trying again."""
+"""Transfer of a file from one address to a part file, with resuming and retries."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from pex_lightning.files.progress import progress_bar
 from pex_lightning.version import __version__
 
 _log = logging.getLogger(__name__)
-# Small, because a connection that breaks loses the block that it was in.
+# Small, because an interrupted connection loses its current block.
 _BLOCK = 64 * 2**10
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What is known of a file beforehand.
+    """Known properties of a file to download.
 
     Attributes:
-        size: Bytes; None if not known.
-        sha256: SHA-256, hexadecimal; None if not known.
+        size: Size in bytes; None if unknown.
+        sha256: SHA-256, hexadecimal; None if unknown.
     """
 
     size: int | None = None
@@ -53,8 +53,8 @@ class Patience:
     Attributes:
         connect: Seconds to wait for a connection.
         read: Seconds to wait for the next bytes.
-        tries: Tries per address that bring nothing new, before the next address.
-        backoff: Seconds before the second try; doubled before each one after it.
+        tries: Consecutive tries per address without new bytes.
+        backoff: Seconds before the second try, doubled for each further one.
     """
 
     connect: float = 10.0
@@ -68,11 +68,11 @@ USUAL_PATIENCE = Patience()
 
 @dataclass(frozen=True)
 class Job:
-    """What does not differ between the addresses of a file.
+    """Settings of a download that are the same for all addresses.
 
     Attributes:
-        part: Where the bytes go.
-        expected: What is known of the file.
+        part: The part file to write to.
+        expected: Known properties of the file.
         patience: How long to wait, and how often to try.
         progress: Whether to show progress on stderr.
     """
@@ -84,12 +84,12 @@ class Job:
 
 
 def transfer(url: str, job: Job) -> None:
-    """Have all bytes of `url` in the part file, trying again for as long as that helps.
+    """Transfer all bytes of `url` to the part file, with retries.
 
     Raises:
-        NoFileError: This address does not give the file.
-        UserError: There is no room for it.
-        OSError: It cannot be written.
+        NoFileError: The file cannot be downloaded from this address.
+        UserError: There is not enough disk space.
+        OSError: The file cannot be written.
     """
     local = local_path(url)
     if local is not None:
@@ -112,17 +112,17 @@ def transfer(url: str, job: Job) -> None:
 
 
 def resumable(url: str, part: PartFile) -> int:
-    """How many of the file's first bytes are here already, from the same address."""
+    """Return how many bytes from the same address the part file holds."""
     source = part.source()
     return part.size if source is not None and source.url == shown(url) else 0
 
 
 def _receive(url: str, job: Job) -> None:
-    """One request, from where the part file ends.
+    """Request the bytes that the part file lacks, and append them.
 
     Raises:
-        TryAgainError: It broke; what came is kept.
-        NoFileError: This address does not have the file.
+        TryAgainError: The transfer failed; received bytes are kept.
+        NoFileError: The file cannot be downloaded from this address.
     """
     part, patience = job.part, job.patience
     offset, source = resumable(url, part), part.source()
@@ -193,10 +193,10 @@ def _part_opened(answer: Answer, job: Job) -> Iterator[tuple[BinaryIO, tqdm[Any]
 
 
 def check_size(size: int | None, expected: Expected) -> None:
-    """Compare sizes where both are known.
+    """Compare sizes if both are known.
 
     Raises:
-        WrongBytesError: They differ.
+        WrongBytesError: The sizes differ.
     """
     if None not in (size, expected.size) and size != expected.size:
         raise WrongBytesError(f"{size} bytes, expected {expected.size}")
@@ -205,7 +205,7 @@ def check_size(size: int | None, expected: Expected) -> None:
 def _check_space(answer: Answer, part: PartFile) -> None:
     if answer.source.size is None:
         return
-    # Bytes from the beginning replace those that are there.
+    # A transfer from the beginning replaces the received bytes.
     room = shutil.disk_usage(part.target.parent).free + (0 if answer.offset else part.size)
     needed = answer.source.size - answer.offset
     if needed > room:
