@@ -10,6 +10,13 @@ import torch
 from tensordict import TensorDictBase
 from torch import nn
 
+from pex_lightning.algorithms.checks import (
+    check_can_be_made_again,
+    check_clipping,
+    check_has_its_parameters,
+    check_precision,
+    method_name,
+)
 from pex_lightning.data.description import DataDescription
 from pex_lightning.data.stage_data import stage_data
 from pex_lightning.errors import UserError, check_range
@@ -31,10 +38,8 @@ from pex_lightning.updates.batch import Diagnostics
 from pex_lightning.updates.clipping import ClipAlgorithm, Clipping
 from pex_lightning.updates.compiled import CompileChoice
 from pex_lightning.updates.compiled_policy import CompiledPolicy
-from pex_lightning.updates.executor import UpdateExecutor, scales_gradients
+from pex_lightning.updates.executor import UpdateExecutor
 from pex_lightning.updates.rule import UpdateRule
-
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 class Algorithm(UpdateRule):
@@ -215,20 +220,8 @@ class Algorithm(UpdateRule):
     def configure_model(self) -> None:
         """Build the networks once, from what the data module describes."""
         check_precision(self.trainer.precision, "--trainer")
-        if scales_gradients(self.trainer) and self.clipping.limit is not None:
-            raise UserError(
-                "--trainer.precision 16-mixed scales the gradients, which cannot be clipped "
-                "before they are scaled back. Use bf16-mixed, or leave gradient_clip_val out."
-            )
-        try:
-            type(self)(**self.hparams)
-        except TypeError as error:
-            raise UserError(
-                f"{method_name(type(self))} cannot be made again from its hyper-parameters, which "
-                f"a checkpoint needs: {error}. What its constructor sets for its base has to be an "
-                "argument of its own: def __init__(self, tau=0.01, **kwargs): "
-                "super().__init__(tau=tau, **kwargs)."
-            ) from error
+        check_clipping(self.trainer, self.clipping)
+        check_can_be_made_again(self)
         if self._data is None:
             self.attach(stage_data(self.trainer).describe())
 
@@ -245,19 +238,9 @@ class Algorithm(UpdateRule):
                 "--offline.ckpt_path FILE takes a finished one, an `offline` section in the "
                 "configuration trains one; from Python, call hand_over() first."
             )
-        groups: list[dict[str, Any]] = [
-            {"name": name, "params": list(found)} for name, found in self.groups().items()
-        ]
-        own = {id(parameter) for parameter in self.parameters()}
-        groups.append({"name": "acting_policy()", "params": self.acting_policy().parameters()})
-        for group in groups:
-            if any(id(parameter) not in own for parameter in group["params"]):
-                raise UserError(
-                    f"{method_name(type(self))}: {group['name']} has parameters that the module "
-                    "does not have, so no checkpoint would hold them. Make their network an "
-                    "attribute of the method, or part of one that is."
-                )
-        optimizer = torch.optim.Adam(groups[:-1], lr=self.learning_rate, fused=True)
+        groups = [{"name": name, "params": list(found)} for name, found in self.groups().items()]
+        check_has_its_parameters(self)
+        optimizer = torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
         for checkpoint, names in self._continued:
             take_moments(optimizer, checkpoint, names)
         return optimizer
@@ -321,26 +304,3 @@ class Algorithm(UpdateRule):
                 "steps an environment cannot go on from it. Take another checkpoint."
             )
         self.resumed = True
-
-
-def method_name(method: type[Algorithm]) -> str:
-    """What a method is called in checkpoints: its class, with its module if that is a user's."""
-    ours = method.__module__.partition(".")[0] == __name__.partition(".")[0]
-    return method.__name__ if ours else f"{method.__module__}.{method.__qualname__}"
-
-
-def check_precision(precision: str, flag: str) -> None:
-    """Refuse a precision that cannot act in an environment.
-
-    Args:
-        precision: In Lightning's canonical form, for example `"32-true"`.
-        flag: Where the Trainer's arguments are on the command line; named in the error.
-
-    Raises:
-        UserError: It is none of `PRECISIONS`.
-    """
-    if precision not in PRECISIONS:
-        raise UserError(
-            f"{flag}.precision is {precision}; environments speak float32, so it must be one of "
-            f"{', '.join(PRECISIONS)}."
-        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pex_lightning.algorithms.base import Algorithm, method_name
+from pex_lightning.algorithms.base import Algorithm
+from pex_lightning.algorithms.checks import method_name
 from pex_lightning.algorithms.iql import IQL
 from pex_lightning.algorithms.online_iql import OnlineIQL
 from pex_lightning.algorithms.pex import PEX

@@ -15,7 +15,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from pex_lightning.algorithms import Algorithm
-from pex_lightning.algorithms.base import check_precision, method_name
+from pex_lightning.algorithms.checks import check_precision, method_name
 from pex_lightning.callbacks.checkpoint import BEST, LAST, RunCheckpoint
 from pex_lightning.callbacks.csv_logger import MetricsCSV
 from pex_lightning.callbacks.evaluation import Evaluation

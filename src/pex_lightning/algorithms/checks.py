@@ -1,0 +1,86 @@
+"""What is refused before a method trains: settings that cannot work, and mistakes of its author."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytorch_lightning import Trainer
+
+from pex_lightning.errors import UserError
+from pex_lightning.updates.clipping import Clipping
+from pex_lightning.updates.executor import scales_gradients
+
+if TYPE_CHECKING:
+    from pex_lightning.algorithms.base import Algorithm
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
+def method_name(method: type[Any]) -> str:
+    """What a method is called in checkpoints: its class, with its module if that is a user's."""
+    ours = method.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return method.__name__ if ours else f"{method.__module__}.{method.__qualname__}"
+
+
+def check_precision(precision: str, flag: str) -> None:
+    """Refuse a precision that cannot act in an environment.
+
+    Args:
+        precision: In Lightning's canonical form, for example `"32-true"`.
+        flag: Where the Trainer's arguments are on the command line; named in the error.
+
+    Raises:
+        UserError: It is none of `PRECISIONS`.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(
+            f"{flag}.precision is {precision}; environments speak float32, so it must be one of "
+            f"{', '.join(PRECISIONS)}."
+        )
+
+
+def check_clipping(trainer: Trainer, clipping: Clipping) -> None:
+    """Refuse to clip gradients that are scaled.
+
+    Raises:
+        UserError: The trainer's precision scales them.
+    """
+    if scales_gradients(trainer) and clipping.limit is not None:
+        raise UserError(
+            "--trainer.precision 16-mixed scales the gradients, which cannot be clipped "
+            "before they are scaled back. Use bf16-mixed, or leave gradient_clip_val out."
+        )
+
+
+def check_can_be_made_again(method: Algorithm) -> None:
+    """Refuse a method whose hyper-parameters are not arguments of its constructor.
+
+    Raises:
+        UserError: A checkpoint of it could not be loaded.
+    """
+    try:
+        type(method)(**method.hparams)
+    except TypeError as error:
+        raise UserError(
+            f"{method_name(type(method))} cannot be made again from its hyper-parameters, which a "
+            f"checkpoint needs: {error}. What its constructor sets for its base has to be an "
+            "argument of its own: def __init__(self, tau=0.01, **kwargs): "
+            "super().__init__(tau=tau, **kwargs)."
+        ) from error
+
+
+def check_has_its_parameters(method: Algorithm) -> None:
+    """Refuse a method that learns, or acts with, parameters that no checkpoint would hold.
+
+    Raises:
+        UserError: Names the group, or the acting policy.
+    """
+    own = {id(parameter) for parameter in method.parameters()}
+    used = {**method.groups(), "acting_policy()": method.acting_policy().parameters()}
+    for name, parameters in used.items():
+        if any(id(parameter) not in own for parameter in parameters):
+            raise UserError(
+                f"{method_name(type(method))}: {name} has parameters that the module does not "
+                "have, so no checkpoint would hold them. Make their network an attribute of the "
+                "method, or part of one that is."
+            )
