@@ -239,7 +239,8 @@ class Algorithm(UpdateRule):
                 "configuration trains one; from Python, call hand_over() first."
             )
         groups = [{"name": name, "params": list(found)} for name, found in self.groups().items()]
-        check_has_its_parameters(self)
+        acting = {"acting_policy()": self.acting_policy().parameters()}
+        check_has_its_parameters(self, {**self.groups(), **acting})
         optimizer = torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
         for checkpoint, names in self._continued:
             take_moments(optimizer, checkpoint, names)

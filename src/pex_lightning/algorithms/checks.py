@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from pytorch_lightning import Trainer
+from pytorch_lightning import LightningModule, Trainer
+from torch import nn
 
 from pex_lightning.errors import UserError
 from pex_lightning.updates.clipping import Clipping
 from pex_lightning.updates.executor import scales_gradients
-
-if TYPE_CHECKING:
-    from pex_lightning.algorithms.base import Algorithm
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
@@ -52,7 +51,7 @@ def check_clipping(trainer: Trainer, clipping: Clipping) -> None:
         )
 
 
-def check_can_be_made_again(method: Algorithm) -> None:
+def check_can_be_made_again(method: LightningModule) -> None:
     """Refuse a method whose hyper-parameters are not arguments of its constructor.
 
     Raises:
@@ -69,14 +68,19 @@ def check_can_be_made_again(method: Algorithm) -> None:
         ) from error
 
 
-def check_has_its_parameters(method: Algorithm) -> None:
+def check_has_its_parameters(
+    method: LightningModule, used: Mapping[str, Iterable[nn.Parameter]]
+) -> None:
     """Refuse a method that learns, or acts with, parameters that no checkpoint would hold.
+
+    Args:
+        method: The method.
+        used: The parameters that it learns or acts with, by what they are called in the error.
 
     Raises:
         UserError: Names the group, or the acting policy.
     """
     own = {id(parameter) for parameter in method.parameters()}
-    used = {**method.groups(), "acting_policy()": method.acting_policy().parameters()}
     for name, parameters in used.items():
         if any(id(parameter) not in own for parameter in parameters):
             raise UserError(
