@@ -1,4 +1,4 @@
-"""Sessions: `nox -s tests`, `lint`, `types`; `bench` and `scaling` measure speed."""
+"""Sessions: `nox -s tests`, `lint`, `types`; `faults` breaks things; `bench`, `scaling` measure."""
 
 import nox
 
@@ -32,6 +32,13 @@ def types(session: nox.Session) -> None:
     """Check types, strictly."""
     _install(session)
     session.run("mypy")
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Run all of tests/faults: kills, damaged files, full disks, broken environments."""
+    _install(session)
+    session.run("pytest", "-m", "faults", "tests/faults", "--durations=20", *session.posargs)
 
 
 @nox.session
