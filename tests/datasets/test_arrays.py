@@ -93,7 +93,9 @@ def test_lists_and_integers_are_fine() -> None:
         terminals=[0, 0, 1],
         timeouts=[0, 0, 0],
     ).read()
-    assert dataset.transitions.next_observation.tolist() == [[2, 3], [4, 5]]
+    # The last row is terminal, so that it needs no next observation.
+    assert dataset.transitions.next_observation[:2].tolist() == [[2, 3], [4, 5]]
+    assert dataset.transitions.reward[:, 0].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -80,13 +80,13 @@ def one_transition(
     if file.has("next_observations"):
         following = data["next_observations"][row]
         cut = (timeout or last) and not terminal
-    elif timeout or last:
+    elif (timeout or last) and not terminal:
         return None
     else:
-        following = data["observations"][row + 1]
+        following = data["observations"][min(row + 1, file.rows - 1)]
         # The row after it is dropped, or there is none that goes on: a bootstrap over it is right,
         # going on to it is not.
-        cut = not terminal and (row + 1 == file.rows - 1 or ends_by_time(file, row + 1))
+        cut = not terminal and is_dropped(file, row + 1)
     action = [
         max(-LARGEST_ACTION, min(LARGEST_ACTION, np.float32(number)))
         for number in data["actions"][row]
@@ -99,6 +99,11 @@ def one_transition(
         terminal,
         cut,
     )
+
+
+def is_dropped(file: File, row: int) -> bool:
+    terminal = bool(file.columns["terminals"][row])
+    return not terminal and (row == file.rows - 1 or ends_by_time(file, row))
 
 
 def ends_by_time(file: File, row: int) -> bool:

@@ -27,7 +27,9 @@ SPEC = EnvSpec(
 )
 
 
-def reference(data: Arrays, limit: int) -> tuple[dict[str, list[object]], list[float], list[int]]:
+def reference(
+    data: Arrays, limit: int, as_published: bool = False
+) -> tuple[dict[str, list[object]], list[float], list[int]]:
     """The file's meaning, row by row."""
     size = len(data["rewards"])
     kept: dict[str, list[object]] = {
@@ -48,13 +50,14 @@ def reference(data: Arrays, limit: int) -> tuple[dict[str, list[object]], list[f
         if "next_observations" in data:
             following = data["next_observations"][i]
             cut = timeout or last
-        elif timeout or last:
+        elif (timeout or last) and not (terminal and not as_published):
             # Known only now: the row kept before does not go on.
             if kept["row"] and kept["row"][-1] == i - 1 and not kept["d"][-1]:
                 kept["cut"][-1] = True
             continue
         else:
-            following = data["observations"][i + 1]
+            # That of a terminal row is masked; the last one has none.
+            following = data["observations"][min(i + 1, size - 1)]
             cut = False
         values = (
             i,
@@ -93,8 +96,8 @@ def write(path: Path, data: Arrays) -> Path:
     return path
 
 
-def check_equal(dataset: Dataset, data: Arrays, limit: int) -> None:
-    kept, returns, lengths = reference(data, limit)
+def check_equal(dataset: Dataset, data: Arrays, limit: int, as_published: bool = False) -> None:
+    kept, returns, lengths = reference(data, limit, as_published)
     tensordict = dataset.transitions.tensordict
     for key, name in (
         ("observation", "observation"),
@@ -112,9 +115,10 @@ def check_equal(dataset: Dataset, data: Arrays, limit: int) -> None:
     assert dataset.info.terminals == data["terminals"].sum()
 
 
+@pytest.mark.parametrize("as_published", [False, True])
 @pytest.mark.parametrize("seed", range(60))
 def test_equals_row_by_row_reference(
-    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seed: int, as_published: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = random_data(seed)
     path = write(tmp_path / "data.hdf5", data)
@@ -122,11 +126,19 @@ def test_equals_row_by_row_reference(
     if seed % 2:
         # Blocks of a few rows, so that their edges fall anywhere in an episode.
         monkeypatch.setattr(hdf5, "_BLOCK_BYTES", 12 * (1 + seed % 5))
-    if not reference(data, limit)[0]["row"]:
+    how = {"max_episode_steps": limit, "as_published": as_published}
+    if not reference(data, limit, as_published)[0]["row"]:
         with pytest.raises(UserError, match=r"none of its .* rows is left"):
-            read_d4rl(path, max_episode_steps=limit)
+            read_d4rl(path, **how)
         return
-    check_equal(read_d4rl(path, max_episode_steps=limit), data, limit)
+    dataset = read_d4rl(path, **how)
+    check_equal(dataset, data, limit, as_published)
+    dropped = dataset.info.terminals_dropped
+    assert (
+        dropped
+        == data["terminals"].sum() - dataset.transitions.tensordict["next", "terminated"].sum()
+    )
+    assert as_published or dropped == 0
 
 
 @pytest.mark.parametrize("name", ["antmaze-umaze", "door-human"])
@@ -150,10 +162,11 @@ def test_a_terminal_row_keeps_its_successor_and_a_time_out_is_dropped(tmp_path: 
     }
     data.pop("next_observations", None)
     transitions = read_d4rl(write(tmp_path / "a.hdf5", data)).transitions
-    assert transitions.reward[:, 0].tolist() == [0, 1, 2]
-    assert transitions.next_observation[:, 0].tolist() == [3, 6, 9]
-    assert transitions.tensordict["next", "terminated"][:, 0].tolist() == [False, True, False]
-    assert transitions.tensordict["next", "truncated"][:, 0].tolist() == [False, False, True]
+    # The last row is terminal: whatever its next observation is, it is masked.
+    assert transitions.reward[:, 0].tolist() == [0, 1, 2, 4]
+    assert transitions.next_observation[:3, 0].tolist() == [3, 6, 9]
+    assert transitions.tensordict["next", "terminated"][:, 0].tolist() == [False, True, False, True]
+    assert transitions.tensordict["next", "truncated"][:, 0].tolist() == [False, False, True, False]
 
 
 def test_episode_length_comes_from_the_environment(tmp_path: Path) -> None:

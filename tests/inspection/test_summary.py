@@ -34,25 +34,33 @@ def write(path: Path, data: Data) -> Path:
     return path
 
 
-def summarise(path: Path, limit: int | None = None, space: ActionSpace | None = None) -> Summary:
+def summarise(
+    path: Path,
+    limit: int | None = None,
+    space: ActionSpace | None = None,
+    as_published: bool = False,
+) -> Summary:
     return summarise_file(
         path,
-        lambda: read_d4rl(path, max_episode_steps=limit),
+        lambda: read_d4rl(path, max_episode_steps=limit, as_published=as_published),
         space=space,
         max_episode_steps=limit,
+        as_published=as_published,
     )
 
 
+@pytest.mark.parametrize("as_published", [False, True])
 @pytest.mark.parametrize("seed", range(8))
-def test_says_what_the_reader_says(seed: int, tmp_path: Path) -> None:
+def test_says_what_the_reader_says(seed: int, as_published: bool, tmp_path: Path) -> None:
     data = random_data(seed)
     if seed % 2:
         del data["timeouts"]
     if seed % 4 >= 2:
         data["next_observations"] = data["observations"] + 1
     path = write(tmp_path / "a.hdf5", data)
-    dataset = read_d4rl(path, max_episode_steps=11)
-    summary = summarise(path, limit=11)
+    dataset = read_d4rl(path, max_episode_steps=11, as_published=as_published)
+    summary = summarise(path, limit=11, as_published=as_published)
+    assert summary.dropped_terminals == dataset.info.terminals_dropped
     assert summary.info == dataset.info
     assert summary.refused is None
     for key in ("rows", "transitions", "episodes", "terminals", "timeouts"):
@@ -60,6 +68,7 @@ def test_says_what_the_reader_says(seed: int, tmp_path: Path) -> None:
     assert summary.returns == pytest.approx(np.quantile(dataset.episode_returns, SHARES))
     assert summary.lengths == pytest.approx(np.quantile(dataset.episode_lengths, SHARES))
     dropped = summary.dropped_timeouts + summary.dropped_last
+    assert summary.unread == ()
     assert summary.rows - dropped == summary.transitions
     assert summary.incomplete_rows == summary.rows - dataset.episode_lengths.sum()
 
@@ -143,6 +152,27 @@ def test_without_timeouts_or_a_length_it_does_not_guess(tmp_path: Path) -> None:
     derived = summarise(path, limit=10)
     assert derived.timeouts_derived
     assert derived.refused is None
+
+
+def test_other_names_of_ends_and_unread_arrays_are_said(tmp_path: Path) -> None:
+    data = random_data()
+    data["truncations"] = data.pop("timeouts")
+    data["ids"] = np.arange(7)
+    path = write(tmp_path / "a.hdf5", data)
+    with h5py.File(path, "a") as file:
+        file["infos/qpos"] = np.zeros((300, 2))
+    summary = summarise(path)
+    assert (summary.told_by, summary.timeouts_derived) == ("truncations", False)
+    assert summary.timeouts == data["truncations"].sum()
+    assert summary.unread == ("ids", "infos")
+
+
+def test_contradictory_ends_are_described_and_said_to_be_refused(tmp_path: Path) -> None:
+    data = random_data()
+    data["dones"] = ~data["terminals"]
+    summary = summarise(write(tmp_path / "a.hdf5", data))
+    assert "do not end an episode by 'dones'" in (summary.refused or "")
+    assert summary.terminals == data["terminals"].sum()
 
 
 def test_few_rewards_are_listed(tmp_path: Path) -> None:

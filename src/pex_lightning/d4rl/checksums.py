@@ -9,6 +9,7 @@ Maze2D and kitchen.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 # ruff: noqa: E501  (one file per line, for comparison with the source)
 PUBLISHED: Mapping[str, tuple[int, str]] = {
@@ -44,3 +45,12 @@ PUBLISHED: Mapping[str, tuple[int, str]] = {
     "hand_dapg_v1/pen-human-v1.hdf5": (2040573, "209e345b2150b633f30a11612612c60f49e941f127ce6c4dc0cd790501c46f9f"),
 }  # fmt: skip
 """(size in bytes, SHA-256) of each file, by its path below a mirror's address."""
+
+
+def is_published(path: Path) -> bool:
+    """Return whether a file has the name and the size of one that D4RL published.
+
+    The content is not compared: this is for files that a user has fetched by other means.
+    """
+    sizes = {Path(name).name: size for name, (size, _) in PUBLISHED.items()}
+    return path.is_file() and sizes.get(path.name) == path.stat().st_size

@@ -142,7 +142,7 @@ class OfflineData(LightningDataModule):
         self._description = DataDescription(
             spec, data.info.name, data.info.fingerprint, transform, data.info.origin
         )
-        _announce(data.info, source.notes())
+        _announce(data.info, (*data.info.remarks, *source.notes()))
 
     def describe(self) -> DataDescription:
         """What these data are; only after `setup`."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from pex_lightning.d4rl.checksums import is_published
 from pex_lightning.d4rl.fetch import fetch_task, find_fetched
 from pex_lightning.d4rl.tasks import TASKS, D4RLTask, find_task
 from pex_lightning.datasets.d4rl_reader import read_d4rl, recorded_environment
@@ -74,7 +75,12 @@ class FileSource:
 
     def read(self, spec: EnvSpec | None = None) -> Dataset:
         """Read the file with `read_d4rl`."""
-        return read_d4rl(self.file, spec=spec)
+        return read_d4rl(self.file, spec=spec, as_published=self.as_published)
+
+    @property
+    def as_published(self) -> bool:
+        """Whether it is a file of D4RL's, of which D4RL's own rows are kept."""
+        return is_published(self.file)
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,7 @@ class D4RLSource:
             max_episode_steps=self.task.max_episode_steps,
             name=self.task.id,
             origin="d4rl",
+            as_published=True,
         )
 
 

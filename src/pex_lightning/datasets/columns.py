@@ -101,23 +101,27 @@ class Column:
                 f"rows, first in row {first_bad}. Remove or repair these rows."
             )
 
-    def matrix(self, seen: Callable[[np.ndarray], None] | None = None) -> np.ndarray:
-        """Read the whole array, [N, width] float32, with the checks of `blocks`.
+    def matrix(
+        self, seen: Callable[[np.ndarray], None] | None = None, *, spare_rows: int = 0
+    ) -> np.ndarray:
+        """Read the whole array, [N + spare_rows, width] float32, with the checks of `blocks`.
 
         Args:
             seen: Called with each block of rows.
+            spare_rows: Further rows, whose values are undefined.
         """
+        rows = len(self) + spare_rows
         try:
-            values = np.empty(self.values.shape, dtype=np.float32)
+            values = np.empty((rows, *self.values.shape[1:]), dtype=np.float32)
         except MemoryError as error:
             raise UserError(
                 f"{self.source}: '{self.key}' has {len(self):,} rows of {self.width}, which do not "
                 f"fit into memory. Give fewer rows, or a machine with more memory."
             ) from error
-        for _, block in self._blocks_of(values, self._block_rows()):
+        for _, block in self._blocks_of(values[: len(self)], self._block_rows()):
             if seen is not None:
                 seen(block)
-        return values.reshape(len(self), self.width)
+        return values.reshape(rows, self.width)
 
     def vector(self) -> np.ndarray:
         """Read an [N] or [N, 1] array as [N] float32, with the checks of `blocks`."""

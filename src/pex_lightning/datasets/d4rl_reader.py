@@ -13,8 +13,9 @@ import h5py
 
 from pex_lightning.datasets.columns import Column
 from pex_lightning.datasets.dataset import Dataset, Origin
+from pex_lightning.datasets.episode_ends import END_NAMES, TERMINAL_NAMES
 from pex_lightning.datasets.hdf5 import find_column, open_hdf5
-from pex_lightning.datasets.rows import MATRICES, OPTIONAL, REQUIRED, read_rows
+from pex_lightning.datasets.rows import COLUMNS, MATRICES, OPTIONAL, REQUIRED, read_rows
 from pex_lightning.envs import register_envs
 from pex_lightning.errors import UserError
 
@@ -32,17 +33,19 @@ def read_d4rl(
     max_episode_steps: int | None = None,
     name: str | None = None,
     origin: Origin | None = None,
+    as_published: bool = False,
 ) -> Dataset:
-    """Read a D4RL file (arXiv 2004.07219) and keep what `d4rl.qlearning_dataset` keeps.
+    """Read the transitions of a file in D4RL's layout (arXiv 2004.07219).
 
     The next observation of row i is the observation of row i + 1. Rows with a time-out and the
-    file's last row have none and are dropped. Terminal rows are kept: their next observation is
-    masked. If the file has `next_observations`, these are used and no row is dropped. `terminated`
-    comes from `terminals` alone; `truncated` marks the last kept row of an episode that did not
-    terminate. Actions are clipped by `Transitions.clip_actions_`.
+    file's last row have none and are dropped, unless they are terminal: the next observation of a
+    terminal row is masked. If the file has `next_observations`, these are used and no row is
+    dropped. `terminated` comes from `terminals` alone; `truncated` marks the last kept row of an
+    episode that did not terminate. Actions are clipped by `Transitions.clip_actions_`.
 
-    Episodes end at a terminal or a time-out. If the file has no `timeouts`, an episode times out
-    every `max_episode_steps` rows.
+    Episodes end at a terminal or a time-out. The columns that tell them are those of
+    `episode_ends.FLAG_NAMES`. If none tells a time-out, an episode times out every
+    `max_episode_steps` rows.
 
     Nothing in the file is executed and no other file is opened. Memory: the transitions, up to
     32 MiB of buffers, and about 40 bytes per row of the file.
@@ -55,6 +58,9 @@ def read_d4rl(
         name: Name of the dataset, by default the file name without suffix. A file recorded by this
             package is always called `made:<recipe>`.
         origin: Kind of dataset, by default `file`; always `made` if this package recorded the file.
+        as_published: Whether to keep exactly what `d4rl.qlearning_dataset` keeps, as results on
+            D4RL's published files are comparable only then: it drops time-outs and the last row
+            even if they are terminal.
 
     Raises:
         UserError: The file cannot be read, is not a D4RL file, holds bad values, or does not fit
@@ -65,12 +71,13 @@ def read_d4rl(
         made = made_name(file)
         kind: Origin = "file" if made is None else "made"
         return read_rows(
-            _find_columns(file, path),
+            find_columns(file, path),
             name=made or name or path.stem,
             path=str(path),
             origin=kind if made else origin or kind,
             spec=spec,
             max_episode_steps=max_episode_steps,
+            as_published=as_published,
         )
 
 
@@ -104,17 +111,34 @@ def recorded_environment(path: Path) -> tuple[str, dict[str, Any]] | None:
     return (env_id, arguments) if isinstance(arguments, dict) else None
 
 
-def _find_columns(file: h5py.File, path: Path) -> dict[str, Column]:
+def find_columns(file: h5py.File, path: Path) -> dict[str, Column]:
+    """Find the arrays that are read, by their names in the file.
+
+    Raises:
+        UserError: A required one is missing, or one is not a numeric array of the right shape.
+    """
     keys = set(file.keys())
+    has_terminals = any(name in keys for name in TERMINAL_NAMES)
     missing = [key for key in REQUIRED if key not in keys]
+    if has_terminals and "terminals" in missing:
+        missing.remove("terminals")
     if missing:
         found = ", ".join(sorted(keys)) or "none"
         raise UserError(
             f"{path}: the keys {', '.join(missing)} are missing. Found: {found}. Expected a D4RL "
             f"file with {', '.join(REQUIRED)} and, where it has them, {', '.join(OPTIONAL)}."
+            f"{_done_hint(keys) if missing == ['terminals'] else ''}"
         )
     return {
-        key: find_column(file, key, path, matrix=key in MATRICES)
-        for key in (*REQUIRED, *OPTIONAL)
-        if key in keys
+        key: find_column(file, key, path, matrix=key in MATRICES) for key in COLUMNS if key in keys
     }
+
+
+def _done_hint(keys: set[str]) -> str:
+    ends = [name for name in END_NAMES if name in keys]
+    if not ends:
+        return ""
+    return (
+        f" '{ends[0]}' alone does not tell whether an episode was ended by the environment "
+        "('terminals') or by a time limit ('timeouts'): write both."
+    )

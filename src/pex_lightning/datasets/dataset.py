@@ -29,6 +29,8 @@ class DatasetInfo:
         terminals: Rows with a terminal.
         timeouts: Rows with a time-out, read from the file or derived from the episode length.
         origin: Kind of dataset.
+        terminals_dropped: Terminal rows that are not kept, as D4RL does not keep them.
+        told_by: The column that tells where episodes end besides terminals; None if there is none.
     """
 
     name: str
@@ -40,6 +42,21 @@ class DatasetInfo:
     terminals: int
     timeouts: int
     origin: Origin = "file"
+    terminals_dropped: int = 0
+    told_by: str | None = None
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is unusual about how the rows were read, one sentence each."""
+        remarks = []
+        if self.terminals_dropped:
+            remarks.append(
+                f"{self.terminals_dropped:,} terminal rows that are also time-outs, or the last "
+                "row, are left out of this dataset of D4RL's, as d4rl.qlearning_dataset does."
+            )
+        if self.told_by not in (None, "timeouts"):
+            remarks.append(f"Episodes end where '{self.told_by}' says.")
+        return tuple(remarks)
 
 
 @dataclass(frozen=True)

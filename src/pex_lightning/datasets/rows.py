@@ -11,6 +11,13 @@ import torch
 
 from pex_lightning.datasets.columns import Column
 from pex_lightning.datasets.dataset import Dataset, DatasetInfo, Origin
+from pex_lightning.datasets.episode_ends import (
+    FLAG_NAMES,
+    derive_timeouts,
+    rows_to_keep,
+    told_terminals,
+    told_timeouts,
+)
 from pex_lightning.datasets.transitions import Transitions
 from pex_lightning.errors import UserError, check_range
 
@@ -19,6 +26,9 @@ if TYPE_CHECKING:
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
+COLUMNS = (*REQUIRED[:3], "next_observations", *FLAG_NAMES)
+"""Every array that is read."""
+
 MATRICES = ("observations", "actions", "next_observations")
 
 
@@ -30,16 +40,19 @@ def read_rows(
     origin: Origin,
     spec: EnvSpec | None = None,
     max_episode_steps: int | None = None,
+    as_published: bool = False,
 ) -> Dataset:
     """Convert rows in D4RL's layout to transitions by the rules of `read_d4rl`.
 
     Args:
-        columns: Columns by D4RL's names: all of `REQUIRED`, any of `OPTIONAL`.
+        columns: Columns by D4RL's names: all of `REQUIRED`, and `next_observations` and other
+            columns of `FLAG_NAMES` where there are any.
         name: Name of the dataset.
         path: Path of the file; empty for arrays.
         origin: Kind of dataset.
         spec: As for `read_d4rl`.
         max_episode_steps: As for `read_d4rl`.
+        as_published: As for `read_d4rl`.
 
     Raises:
         UserError: As for `read_d4rl`.
@@ -49,13 +62,14 @@ def read_rows(
     if spec is not None:
         _check_sizes(columns, spec, source)
     limit = spec.max_episode_steps if max_episode_steps is None and spec else max_episode_steps
-    terminals = columns["terminals"].flags()
-    if "timeouts" in columns:
-        timeouts = columns["timeouts"].flags()
-    else:
-        timeouts = derive_timeouts(terminals, _checked_limit(limit, source))
+    flags = {key: column.flags() for key, column in columns.items() if key in FLAG_NAMES}
+    terminals = told_terminals(flags, source)
+    told = told_timeouts(terminals, flags, source)
+    told_by, timeouts = told or (None, derive_timeouts(terminals, _checked_limit(limit, source)))
+    del flags
     rewards = columns["rewards"].vector()
-    keep = _rows_to_keep(timeouts, has_next="next_observations" in columns)
+    has_next = "next_observations" in columns
+    keep = rows_to_keep(terminals, timeouts, has_next=has_next, as_published=as_published)
     if not keep.any():
         raise UserError(
             f"{source}: none of its {len(keep)} rows is left once those without a next observation "
@@ -80,6 +94,8 @@ def read_rows(
         terminals=int(terminals.sum()),
         timeouts=int(timeouts.sum()),
         origin=origin,
+        terminals_dropped=int((terminals & ~keep).sum()),
+        told_by=told_by,
     )
     return Dataset(transitions, info, returns, lengths)
 
@@ -130,28 +146,10 @@ def _checked_limit(limit: int | None, source: str) -> int:
     if limit is None:
         raise UserError(
             f"{source}: it has no 'timeouts', so where its episodes end must be told. Give the "
-            f"environment (--data.env) or max_episode_steps."
+            f"environment (--data.env) or max_episode_steps, or write the flags as 'timeouts'."
         )
     check_range("max_episode_steps", limit, limit >= 1, "at least 1")
     return limit
-
-
-def derive_timeouts(terminals: np.ndarray, max_episode_steps: int) -> np.ndarray:
-    """Derive time-outs from the time limit, for data without `timeouts`.
-
-    Args:
-        terminals: [N] bool.
-        max_episode_steps: Rows of an episode that times out.
-
-    Returns:
-        [N] bool, true on every `max_episode_steps`-th row of an episode.
-    """
-    rows = np.arange(len(terminals))
-    after_terminal = np.zeros(len(terminals), dtype=rows.dtype)
-    after_terminal[1:] = np.where(terminals[:-1], rows[1:], 0)
-    steps = rows - np.maximum.accumulate(after_terminal) + 1
-    timeouts: np.ndarray = steps % max_episode_steps == 0
-    return timeouts
 
 
 def episode_statistics(rewards: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -171,14 +169,6 @@ def episode_statistics(rewards: np.ndarray, ends: np.ndarray) -> tuple[np.ndarra
     complete = rewards[: last[-1] + 1]
     returns = np.add.reduceat(complete, first, dtype=np.float64)
     return returns, (last - first + 1).astype(np.int64)
-
-
-def _rows_to_keep(timeouts: np.ndarray, *, has_next: bool) -> np.ndarray:
-    if has_next:
-        return np.ones(len(timeouts), dtype=np.bool_)
-    keep = ~timeouts
-    keep[-1] = False
-    return keep
 
 
 def _cut_after(timeouts: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -205,25 +195,27 @@ def _transitions(
     # Before the large columns are read, so that temporary arrays do not add to the peak memory.
     kept = torch.from_numpy(np.arange(len(keep), dtype=np.int32)[keep])
     truncated = _cut_after(timeouts, keep) & ~terminals
-    observation = columns["observations"].matrix(seen)
     if "next_observations" in columns:
+        observation = columns["observations"].matrix(seen)
         following = columns["next_observations"].matrix(seen)
     else:
-        # Two views of one array: row i + 1 is the next observation of row i.
+        # Two views of one array: row i + 1 is the next observation of row i. The last row, where
+        # it is kept, is terminal: its next observation is masked, and any number will do.
+        observation = columns["observations"].matrix(seen, spare_rows=1)
+        observation[-1] = observation[-2]
         observation, following = observation[:-1], observation[1:]
     action = columns["actions"].matrix(seen)
     for values in (rewards, terminals, timeouts):
         seen(values)
-    rows = len(observation)
     return Transitions.from_tensors(
         observation=torch.from_numpy(observation),
-        action=torch.from_numpy(action[:rows]),
+        action=torch.from_numpy(action),
         next_observation=torch.from_numpy(following),
-        reward=torch.from_numpy(rewards[:rows]),
-        terminated=torch.from_numpy(terminals[:rows]),
-        truncated=torch.from_numpy(truncated[:rows]),
+        reward=torch.from_numpy(rewards),
+        terminated=torch.from_numpy(terminals),
+        truncated=torch.from_numpy(truncated),
         source=columns["observations"].source,
-        kept=None if len(kept) == rows else kept,
+        kept=None if len(kept) == len(keep) else kept,
     )
 
 

@@ -11,9 +11,17 @@ import numpy as np
 
 from pex_lightning.datasets.arrays import TED_KEYS
 from pex_lightning.datasets.columns import Column
+from pex_lightning.datasets.d4rl_reader import find_columns
 from pex_lightning.datasets.dataset import Dataset
-from pex_lightning.datasets.hdf5 import find_column, open_hdf5
-from pex_lightning.datasets.rows import MATRICES, OPTIONAL, REQUIRED, derive_timeouts
+from pex_lightning.datasets.episode_ends import (
+    FLAG_NAMES,
+    TERMINAL_NAMES,
+    derive_timeouts,
+    told_terminals,
+    told_timeouts,
+)
+from pex_lightning.datasets.hdf5 import open_hdf5
+from pex_lightning.datasets.rows import check_columns
 from pex_lightning.errors import UserError
 
 
@@ -24,14 +32,16 @@ class Episodes:
     Attributes:
         rewards: [N] float32, may hold NaN and infinity.
         terminals: [N] bool.
-        timeouts: [N] bool, all false if `timeouts_known` is false.
-        timeouts_known: Whether the file has `timeouts` or an episode length was given.
+        timeouts: [N] bool, all false if they are unknown.
+        timeouts_known: Whether the data tell the time-outs or an episode length was given.
+        told_by: The column that tells the time-outs; None if there is none.
     """
 
     rewards: np.ndarray
     terminals: np.ndarray
     timeouts: np.ndarray
     timeouts_known: bool
+    told_by: str | None
 
     @property
     def ends(self) -> np.ndarray:
@@ -40,8 +50,21 @@ class Episodes:
         return ends
 
 
+@dataclass(frozen=True)
+class RawColumns:
+    """The columns of a file in D4RL's layout.
+
+    Attributes:
+        columns: The columns that are read, by their names.
+        unread: The names of all other arrays and groups.
+    """
+
+    columns: dict[str, Column]
+    unread: tuple[str, ...]
+
+
 @contextmanager
-def open_columns(path: Path) -> Iterator[dict[str, Column]]:
+def open_columns(path: Path) -> Iterator[RawColumns]:
     """Open a file in D4RL's layout and yield its columns.
 
     Raises:
@@ -49,19 +72,11 @@ def open_columns(path: Path) -> Iterator[dict[str, Column]]:
             shape, or its arrays differ in length or are empty.
     """
     with open_hdf5(path) as file:
-        missing = [key for key in REQUIRED if key not in file]
-        if missing:
-            raise UserError(f"{path}: the keys {', '.join(missing)} are missing.")
-        columns = {
-            key: find_column(file, key, path, matrix=key in MATRICES)
-            for key in (*REQUIRED, *OPTIONAL)
-            if key in file
-        }
-        lengths = {key: len(column) for key, column in columns.items()}
-        if len(set(lengths.values())) > 1 or not lengths["observations"]:
-            listed = ", ".join(f"{key} {length}" for key, length in lengths.items())
-            raise UserError(f"{path}: expected arrays of one length above 0, found {listed}.")
-        yield columns
+        columns = find_columns(file, path)
+        check_columns(columns, str(path))
+        if not len(columns["observations"]):
+            raise UserError(f"{path}: it has no rows. Give data that have some.")
+        yield RawColumns(columns, tuple(sorted(set(file) - set(columns))))
 
 
 def columns_of(dataset: Dataset) -> dict[str, Column]:
@@ -81,18 +96,30 @@ def read_episodes(
     Args:
         columns: Columns by D4RL's names.
         max_episode_steps: Rows of an episode that times out, if there are no `timeouts`.
-        problems: Descriptions of bad values are added to this list.
+        problems: Descriptions of bad and of contradictory values are added to this list.
     """
-    terminals = _tolerant_flags(columns["terminals"], problems)
+    source = columns["observations"].source
+    flags = {
+        key: _tolerant_flags(column, problems)
+        for key, column in columns.items()
+        if key in FLAG_NAMES
+    }
+    try:
+        terminals = told_terminals(flags, source)
+        told = told_timeouts(terminals, flags, source)
+    except UserError as error:
+        problems.append(str(error))
+        terminals = next(flags[name] for name in TERMINAL_NAMES if name in flags)
+        told = None
     known = True
-    if "timeouts" in columns:
-        timeouts = _tolerant_flags(columns["timeouts"], problems)
+    if told is not None:
+        told_by, timeouts = told
     elif max_episode_steps is not None and max_episode_steps > 0:
-        timeouts = derive_timeouts(terminals, max_episode_steps)
+        told_by, timeouts = None, derive_timeouts(terminals, max_episode_steps)
     else:
-        timeouts, known = np.zeros_like(terminals), False
+        told_by, timeouts, known = None, np.zeros_like(terminals), False
     rewards = first_numbers(columns["rewards"], 1, problems)[:, 0]
-    return Episodes(rewards, terminals, timeouts, known)
+    return Episodes(rewards, terminals, timeouts, known, told_by)
 
 
 def first_numbers(column: Column, count: int, problems: list[str] | None = None) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pex_lightning.datasets.columns import Column
 from pex_lightning.datasets.dataset import Dataset, DatasetInfo
+from pex_lightning.datasets.episode_ends import FLAG_NAMES, rows_to_keep
 from pex_lightning.datasets.rows import episode_statistics
 from pex_lightning.errors import UserError
 from pex_lightning.inspection.ranges import (
@@ -53,11 +54,14 @@ class Summary:
         transitions: Rows that the reader keeps, or would keep without problems.
         dropped_timeouts: Rows dropped because a time-out leaves them without next observation.
         dropped_last: Whether the last row is dropped although it has no time-out.
+        dropped_terminals: Terminal rows among the dropped ones.
         episodes: Number of complete episodes.
         incomplete_rows: Rows after the end of the last complete episode.
         terminals: Rows with a terminal.
         timeouts: Rows with a time-out; None if unknown.
         timeouts_derived: Whether time-outs were derived from an episode length.
+        told_by: The column that tells the time-outs; None if there is none.
+        unread: Names of arrays and groups of the file that are not read.
         has_next: Whether there are `next_observations`.
         returns: Quantiles at `SHARES` of complete episodes' raw returns; empty if there are none.
         lengths: Quantiles at `SHARES` of complete episodes' rows; empty if there are none.
@@ -77,11 +81,14 @@ class Summary:
     transitions: int
     dropped_timeouts: int
     dropped_last: bool
+    dropped_terminals: int
     episodes: int
     incomplete_rows: int
     terminals: int
     timeouts: int | None
     timeouts_derived: bool
+    told_by: str | None
+    unread: tuple[str, ...]
     has_next: bool
     returns: tuple[float, ...]
     lengths: tuple[float, ...]
@@ -100,6 +107,7 @@ def summarise_file(
     *,
     space: ActionSpace | None = None,
     max_episode_steps: int | None = None,
+    as_published: bool = False,
 ) -> Summary:
     """Summarise a file in D4RL's layout.
 
@@ -108,6 +116,7 @@ def summarise_file(
         read: Reads the same file like training does.
         space: The action space, by default the reader's, [−1, 1].
         max_episode_steps: Rows of an episode that times out, for a file without `timeouts`.
+        as_published: As for `read_d4rl`.
 
     Raises:
         UserError: The file cannot be read, or lacks a required array.
@@ -119,14 +128,16 @@ def summarise_file(
     except UserError as error:
         refused = str(error)
     try:
-        with open_columns(path) as columns:
-            return summarise_columns(
-                columns,
+        with open_columns(path) as found:
+            summary = summarise_columns(
+                found.columns,
                 info=info,
                 refused=refused,
                 space=space,
                 max_episode_steps=max_episode_steps,
+                as_published=as_published,
             )
+            return replace(summary, unread=found.unread)
     except UserError as error:
         # The reader's message is more detailed.
         raise UserError(refused or str(error)) from error
@@ -160,6 +171,7 @@ def summarise_columns(
     refused: str | None,
     space: ActionSpace | None = None,
     max_episode_steps: int | None = None,
+    as_published: bool = False,
 ) -> Summary:
     """Summarise columns in D4RL's layout.
 
@@ -169,14 +181,17 @@ def summarise_columns(
         refused: The reader's error message.
         space: The action space, by default [−1, 1].
         max_episode_steps: Rows of an episode that times out, if there are no `timeouts`.
+        as_published: As for `read_d4rl`.
     """
     size = len(columns["observations"])
     problems: list[str] = []
     episodes = read_episodes(columns, max_episode_steps, problems)
     ends = np.flatnonzero(episodes.ends)
     has_next = "next_observations" in columns
-    dropped = 0 if has_next else int(episodes.timeouts.sum())
-    dropped_last = not has_next and not bool(episodes.timeouts[-1])
+    dropped = ~rows_to_keep(
+        episodes.terminals, episodes.timeouts, has_next=has_next, as_published=as_published
+    )
+    dropped_last = bool(dropped[-1]) and not bool(episodes.timeouts[-1])
     observations, _ = read_ranges(columns["observations"], None, problems)
     actions, use = read_ranges(
         columns["actions"], space or unit_space(columns["actions"]), problems
@@ -190,14 +205,17 @@ def summarise_columns(
         refused=refused,
         problems=tuple(problem for problem in problems if problem != refused),
         rows=size,
-        transitions=size - dropped - dropped_last,
-        dropped_timeouts=dropped,
+        transitions=size - int(dropped.sum()),
+        dropped_timeouts=int((dropped & episodes.timeouts).sum()),
         dropped_last=dropped_last,
+        dropped_terminals=int((dropped & episodes.terminals).sum()),
         episodes=len(ends),
         incomplete_rows=size - (int(ends[-1]) + 1 if len(ends) else 0),
         terminals=int(episodes.terminals.sum()),
         timeouts=int(episodes.timeouts.sum()) if episodes.timeouts_known else None,
-        timeouts_derived=episodes.timeouts_known and "timeouts" not in columns,
+        timeouts_derived=episodes.timeouts_known and episodes.told_by is None,
+        told_by=episodes.told_by,
+        unread=(),
         has_next=has_next,
         returns=_quantiles(returns),
         lengths=_quantiles(lengths),
@@ -225,6 +243,6 @@ def _levels(rewards: np.ndarray) -> tuple[Level, ...]:
 
 def _float32_bytes(columns: Mapping[str, Column]) -> int:
     return sum(
-        len(column) * column.width * (1 if key in ("terminals", "timeouts") else 4)
+        len(column) * column.width * (1 if key in FLAG_NAMES else 4)
         for key, column in columns.items()
     )

@@ -64,6 +64,15 @@ def test_says_what_is_in_a_file(command: Run, tmp_path: Path) -> None:
     assert len(every.splitlines()) > len(lines) + 15
 
 
+def test_says_which_column_ends_episodes_and_what_is_not_read(command: Run, tmp_path: Path) -> None:
+    path = plain(tmp_path / "log.hdf5", version=np.float32(1), ids=np.arange(50))
+    with h5py.File(path, "a") as file:
+        file.move("timeouts", "truncations")
+    said = " ".join(command("data", "info", str(path)).out.split())
+    assert "time-outs 5, told by 'truncations'" in said
+    assert "not read ids, version" in said
+
+
 def test_prints_json(command: Run, tmp_path: Path) -> None:
     path = plain(tmp_path / "log.hdf5")
     found = json.loads(command("data", "info", str(path), "--json").out)

@@ -76,7 +76,7 @@ def run(argv: list[str]) -> int:
         env=None if opened.spec is None else opened.spec.id,
         in_walls=in_walls,
         picture=settings.picture,
-        notes=opened.notes,
+        notes=(*(() if summary.info is None else summary.info.remarks), *opened.notes),
     )
     text = as_json(summary, told) if settings.json else as_text(summary, told, settings.all)
     sys.stdout.write(text)
@@ -199,7 +199,7 @@ def _plan(settings: Any, spec: EnvSpec | None) -> MazePlan | None:
 
 
 def _summarise(opened: _Opened) -> Summary:
-    from pex_lightning.data.sources import FileSource  # noqa: PLC0415
+    from pex_lightning.data.sources import D4RLSource, FileSource  # noqa: PLC0415
     from pex_lightning.datasets.d4rl_reader import read_d4rl  # noqa: PLC0415
     from pex_lightning.inspection.ranges import ActionSpace  # noqa: PLC0415
     from pex_lightning.inspection.summary import summarise_dataset, summarise_file  # noqa: PLC0415
@@ -210,12 +210,20 @@ def _summarise(opened: _Opened) -> Summary:
         assert opened.dataset is not None
         return summarise_dataset(opened.dataset, space=space)
 
+    as_published = isinstance(opened.source, D4RLSource)
+    if isinstance(opened.source, FileSource):
+        as_published = opened.source.as_published
+
     def read() -> Dataset:
         if isinstance(opened.source, FileSource):
-            return read_d4rl(path, spec=spec, max_episode_steps=opened.limit)
+            return read_d4rl(
+                path, spec=spec, max_episode_steps=opened.limit, as_published=as_published
+            )
         return opened.source.read(spec)
 
-    return summarise_file(path, read, space=space, max_episode_steps=opened.limit)
+    return summarise_file(
+        path, read, space=space, max_episode_steps=opened.limit, as_published=as_published
+    )
 
 
 def _visits(opened: _Opened, summary: Summary) -> Visits:
@@ -227,5 +235,5 @@ def _visits(opened: _Opened, summary: Summary) -> Visits:
     if opened.path is None:
         assert opened.dataset is not None
         return visits_of(columns_of(opened.dataset), opened.limit, name, fingerprint)
-    with open_columns(opened.path) as columns:
-        return visits_of(columns, opened.limit, name, fingerprint)
+    with open_columns(opened.path) as found:
+        return visits_of(found.columns, opened.limit, name, fingerprint)

@@ -97,6 +97,8 @@ def _rows(summary: Summary) -> Iterator[str]:
     yield _line("terminals", f"{summary.terminals:,}")
     yield _line("time-outs", _timeouts(summary))
     yield _line("rewards", _rewards(summary))
+    if summary.unread:
+        yield from _remarks("not read", [", ".join(summary.unread)])
 
 
 def _dropped(summary: Summary) -> str:
@@ -110,14 +112,18 @@ def _dropped(summary: Summary) -> str:
         )
     if summary.dropped_last:
         reasons.append("the last row")
-    return f"{_count(dropped, 'row')} dropped: {', '.join(reasons)}"
+    terminal = summary.dropped_terminals
+    among = f"; {_count(terminal, 'terminal')} among them" if terminal else ""
+    return f"{_count(dropped, 'row')} dropped: {', '.join(reasons)}{among}"
 
 
 def _timeouts(summary: Summary) -> str:
     if summary.timeouts is None:
         return "not in the file; give --env ID or --max_episode_steps N"
-    derived = ", derived from the length of an episode" if summary.timeouts_derived else ""
-    return f"{summary.timeouts:,}{derived}"
+    if summary.timeouts_derived:
+        return f"{summary.timeouts:,}, derived from the length of an episode"
+    told = "" if summary.told_by in (None, "timeouts") else f", told by '{summary.told_by}'"
+    return f"{summary.timeouts:,}{told}"
 
 
 def _rewards(summary: Summary) -> str:
@@ -140,7 +146,7 @@ def _episodes(summary: Summary) -> Iterator[str]:
         return
     names = ["min", *(f"{share:.0%}" for share in SHARES[1:-1]), "max"]
     yield _line("", "".join(f"{name:>11}" for name in names))
-    yield _line("raw return", "".join(f"{value:>11.5g}" for value in summary.returns))
+    yield _line("raw return", "".join(f" {value:>10.5g}" for value in summary.returns))
     yield _line("length", "".join(f"{value:>11,.7g}" for value in summary.lengths))
 
 
