@@ -151,8 +151,11 @@ def test_a_finished_run_has_nothing_left_to_do(command, tiny, finished: Path, tm
     assert not (tmp_path / "tiny").exists()
 
 
-def test_last_needs_a_checkpoint(command, tiny, refused, tmp_path: Path):
-    refused(command(*tiny(tmp_path, "--ckpt_path=last")), "--ckpt_path last", "--run.name")
+def test_last_starts_a_run_that_does_not_exist_and_says_so(command, tiny, tmp_path: Path):
+    outcome = command(*tiny(tmp_path, "--ckpt_path=last", config="conf/iql/pointmaze.yaml"))
+    assert outcome.code == 0, outcome.err
+    folder = tmp_path / "tiny"
+    assert f"{folder} has no checkpoint yet, the run starts from its beginning" in outcome.err
 
 
 def test_other_hyper_parameters_are_refused_by_name(
@@ -244,4 +247,4 @@ def test_a_run_killed_before_anything_was_written_begins_again(command, tiny, tm
     (tmp_path / "tiny").mkdir()
     outcome = command(*tiny(tmp_path, "--ckpt_path=last"))
     assert outcome.code == 0, outcome.err
-    assert "stopped before its first checkpoint: it begins again" in outcome.err
+    assert "has no checkpoint yet, the run starts from its beginning" in outcome.err

@@ -155,7 +155,12 @@ class _Run:
             found = ((stage, stage.newest) for stage in stages)
             stage, path = next(((s, path) for s, path in found if path), (self._main, None))
             if path is None:
-                return self._begin_again()
+                # Also where nothing was written yet, so that a requeued job needs one command.
+                _log.info(
+                    "--ckpt_path last: %s has no checkpoint yet, the run starts from its beginning",
+                    self._settings.directory,
+                )
+                return None, None
             checkpoint = read_checkpoint(path)
         else:
             checkpoint = read_checkpoint(self._ckpt_path)
@@ -165,21 +170,6 @@ class _Run:
             stage = fitting[0] if fitting else self._main
         stage.check_resume(checkpoint)
         return stage, checkpoint
-
-    def _begin_again(self) -> tuple[None, None]:
-        """Answer `--ckpt_path last` where no checkpoint was written yet.
-
-        Raises:
-            UserError: There is no such run at all.
-        """
-        directory = self._settings.directory
-        if not directory.exists():
-            raise UserError(
-                f"--ckpt_path last: there is no run in {directory}. Leave --ckpt_path out to "
-                "start, or check --run.name and --run.root."
-            )
-        _log.info("%s was stopped before its first checkpoint: it begins again", directory)
-        return None, None
 
     def _refuse_to_overwrite(self, resumed: Stage | None, checkpoint: Checkpoint | None) -> None:
         """Refuse to overwrite the checkpoints of any stage other than the resumed one."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 
 from pex_lightning.datasets.columns import Column
+from pex_lightning.datasets.file_kinds import what_it_is
 from pex_lightning.errors import UserError
 
 
@@ -25,8 +26,8 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     try:
         if not h5py.is_hdf5(path):
             raise UserError(
-                f"{path} is not an HDF5 file ({path.stat().st_size} bytes), expected a D4RL "
-                f"dataset (.hdf5). A failed download leaves such files: download it again."
+                f"{path} is not an HDF5 file ({path.stat().st_size:,} bytes), expected a D4RL "
+                f"dataset (.hdf5). {what_it_is(path)}"
             )
         # No chunk cache: columns are read once, in whole chunks.
         with h5py.File(path, "r", rdcc_nbytes=0) as file:
