@@ -317,7 +317,7 @@ def test_missing_files_name_their_neighbours(tmp_path: Path) -> None:
 def test_files_of_another_kind_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.hdf5"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=f"is not an HDF5 file \\({len(content)} bytes\\)"):
+    with pytest.raises(UserError, match=f"is not an HDF5 file \\({len(content):,} bytes\\)"):
         read_d4rl(path)
 
 

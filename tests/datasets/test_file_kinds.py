@@ -60,7 +60,7 @@ def test_a_file_of_another_kind_is_called_by_its_name(
     path.write_bytes(content)
     with pytest.raises(UserError) as refusal:
         read_d4rl(path)
-    assert f"{path} is not an HDF5 file ({len(content)} bytes)" in str(refusal.value)
+    assert f"{path} is not an HDF5 file ({len(content):,} bytes)" in str(refusal.value)
     assert says in str(refusal.value)
     if "unpack" in says:
         assert f"'{path}'`" in str(refusal.value)

@@ -5,18 +5,35 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-_ARCHIVES = (
-    (b"\x1f\x8b", "gzip", "gunzip -k"),
-    (b"BZh", "bzip2", "bunzip2 -k"),
-    (b"\xfd7zXZ\x00", "xz", "unxz -k"),
-    (b"\x28\xb5\x2f\xfd", "zstd", "unzstd"),
-    (b"PK\x03\x04", "zip", "unzip"),
-)
 _CONVERT = (
     "load it yourself and write its arrays with pex_lightning.datasets.arrays.write_d4rl (README, "
     "'Your own')."
 )
-_TAR_MAGIC = slice(257, 262)
+_PICKLE = f"It is a Python pickle, which may execute code, so it is not read: {_CONVERT}"
+_TABLE = f"It is an array or a table of another format: {_CONVERT}"
+_WEB_PAGE = "It is a web page, as a failed download leaves it: download the dataset again."
+
+_KINDS = {
+    b"\x1f\x8b": "It is a gzip archive: unpack it with `gunzip -k {path}`.",
+    b"bzh": "It is a bzip2 archive: unpack it with `bunzip2 -k {path}`.",
+    b"\xfd7zxz\x00": "It is an xz archive: unpack it with `unxz -k {path}`.",
+    b"\x28\xb5\x2f\xfd": "It is a zstd archive: unpack it with `unzstd {path}`.",
+    b"pk\x03\x04": "It is a zip archive: unpack it with `unzip {path}`.",
+    b"version https://git-lfs": (
+        "It is a pointer of Git LFS instead of the data: run `git lfs pull` in its folder."
+    ),
+    b"<!doctype": _WEB_PAGE,
+    b"<html": _WEB_PAGE,
+    b"<?xml": _WEB_PAGE,
+    b"\x80\x02": _PICKLE,
+    b"\x80\x03": _PICKLE,
+    b"\x80\x04": _PICKLE,
+    b"\x80\x05": _PICKLE,
+    b"\x93numpy": _TABLE,
+    b"par1": _TABLE,
+    b"arrow1": _TABLE,
+}
+"""Sentences by the first bytes of a file, in lower case."""
 
 
 def what_it_is(path: Path) -> str:
@@ -26,21 +43,13 @@ def what_it_is(path: Path) -> str:
         OSError: The file cannot be read.
     """
     with path.open("rb") as file:
-        head = file.read(512)
-    for magic, name, command in _ARCHIVES:
-        if head.startswith(magic):
-            return f"It is a {name} archive: unpack it with `{command} {shlex.quote(str(path))}`."
-    text = head.lstrip().lower()
-    if head[_TAR_MAGIC] == b"ustar":
-        return f"It is a tar archive: unpack it with `tar xf {shlex.quote(str(path))}`."
-    if head.startswith(b"version https://git-lfs"):
-        return "It is a pointer of Git LFS instead of the data: run `git lfs pull` in its folder."
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "It is a web page, as a failed download leaves it: download the dataset again."
-    if head.startswith(b"\x80") and head[1:2] in b"\x02\x03\x04\x05":
-        return f"It is a Python pickle, which may execute code, so it is not read: {_CONVERT}"
-    if head.startswith((b"\x93NUMPY", b"PAR1", b"ARROW1")):
-        return f"It is an array or a table of another format: {_CONVERT}"
+        head = file.read(512).lower()
     if not head:
         return "It is empty, as a failed download leaves it: download the dataset again."
+    quoted = shlex.quote(str(path))
+    for magic, sentence in _KINDS.items():
+        if head.lstrip(b" \t\r\n").startswith(magic):
+            return sentence.format(path=quoted)
+    if head[257:262] == b"ustar":
+        return f"It is a tar archive: unpack it with `tar xf {quoted}`."
     return f"If it was downloaded, download it again; if it is data of another format, {_CONVERT}"
