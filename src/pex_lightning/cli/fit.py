@@ -14,6 +14,7 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_only
 
 from pex_lightning.algorithms import Algorithm
+from pex_lightning.calls import limited
 from pex_lightning.cli.console import sigterm_as_exit
 from pex_lightning.cli.parser import FitCLI, parse_fit
 from pex_lightning.cli.run_folder import delete_stage, owned_by_this_run
@@ -41,10 +42,11 @@ def fit(argv: list[str]) -> int:
         UserError: Something in the configuration, the data or a checkpoint is wrong.
     """
     cli = parse_fit(argv)
-    if cli.setting("trainer.fast_dev_run"):
-        with _scratch() as root:
-            return _Run(cli, root=root).fit()
-    return _Run(cli).fit()
+    with limited(cli.setting("run").env_timeout):
+        if cli.setting("trainer.fast_dev_run"):
+            with _scratch() as root:
+                return _Run(cli, root=root).fit()
+        return _Run(cli).fit()
 
 
 @contextlib.contextmanager
