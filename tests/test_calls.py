@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 
@@ -91,10 +92,8 @@ def test_a_call_that_swallows_the_interruption_is_named_again(capsys):
         def step(self, action):
             end = time.monotonic() + 2
             while time.monotonic() < end:
-                try:
+                with contextlib.suppress(calls.CallHangsError):
                     time.sleep(0.05)
-                except calls.CallHangsError:
-                    pass
             return super().step(action)
 
     with calls.limited(0.4):

@@ -54,8 +54,9 @@ class Call(ctypes.Structure):
     def describe(self) -> str:
         """Which environment is at what."""
         what = ("", "its constructor", "reset", f"step {self.step} of an episode", "close")
-        return f"environment {self.env.decode(errors='replace')} has not returned from " + (
-            what[self.what]
+        return (
+            f"environment {self.env.decode(errors='replace')} has not returned from "
+            + (what[self.what])
         )
 
 
