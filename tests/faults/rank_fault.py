@@ -22,6 +22,13 @@ class Fault(Callback):
         if self.what == "starting" and os.environ.get("LOCAL_RANK") == rank:
             raise SystemExit(3)
 
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        here = trainer.global_rank == self.rank and trainer.global_step >= self.step
+        if self.what == "nan" and here:
+            batch.get(("next", "reward")).fill_(float("nan"))
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
@@ -33,9 +40,6 @@ class Fault(Callback):
             raise ZeroDivisionError("no such luck")
         if self.what == "full":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if self.what == "nan":
-            for parameter in pl_module.parameters():
-                parameter.data.fill_(float("nan"))
         if self.what == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.what == "stuck":

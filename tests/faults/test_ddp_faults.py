@@ -93,7 +93,7 @@ def test_an_error_of_one_rank_is_told_by_the_first(ranks, tmp_path: Path):
     assert "process 1 of this run failed: the licence of the simulator has expired." in error(err)
     assert "--ckpt_path last" in error(err)
     assert not list(tmp_path.glob("pex-lightning-ranks-*"))
-    goes_on(ranks, tmp_path)
+    assert read_checkpoint(last(tmp_path)).resumable
 
 
 @pytest.mark.long
@@ -152,6 +152,14 @@ def test_the_other_ranks_end_with_the_first(ranks, wait_for, tmp_path: Path):
 
 
 @pytest.mark.long
+def test_a_rank_whose_first_is_killed_while_it_starts_does_not_wait_for_it(ranks, wait_for):
+    process = ranks("-1:none:0")
+    wait_for(lambda: bool(children(process.pid)), process)
+    os.kill(process.pid, signal.SIGKILL)
+    assert "process 1: the first process of this run has ended." in ended(process, 60)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("busy", [0, 1])
 def test_a_rank_that_does_not_notice_is_ended_too(ranks, wait_for, tmp_path: Path, busy: int):
     """It is in a call that has nothing to do with the other rank."""
@@ -196,7 +204,7 @@ def test_a_signal_to_all_ranks_still_saves(ranks, wait_for, tmp_path: Path, numb
     os.killpg(process.pid, number)
     err = ended(process)
     assert process.returncode == 128 + number, err
-    assert "error" not in err
+    assert "error: " not in err
     goes_on(ranks, tmp_path)
 
 

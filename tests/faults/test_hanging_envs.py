@@ -18,7 +18,7 @@ from pex_lightning.handover import read_checkpoint
 
 ENV = "hanging_env:hangs/Here-v0"
 MODULE = """
-import json, multiprocessing, os, time
+import ctypes, json, multiprocessing, os, time
 import gymnasium as gym, numpy as np
 
 class Hangs(gym.Env):
@@ -36,6 +36,9 @@ class Hangs(gym.Env):
         if told.get("rank", os.environ.get("LOCAL_RANK")) != os.environ.get("LOCAL_RANK"):
             here = False
         while told.get("at") == place and here and self.steps >= told.get("after", 0):
+            if told.get("holds"):
+                # As a simulator in C that lets no other Python code run.
+                ctypes.PyDLL(None).sleep(10**6)
             time.sleep(1e6)
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -121,17 +124,39 @@ def gone(pid: int, seconds: float = 20.0) -> bool:
 
 
 @pytest.mark.slow
-def test_a_step_that_hangs_in_a_collector_ends_it_and_the_run_goes_on(
-    command, refused, run, hangs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+def test_a_step_that_hangs_in_a_collector_ends_it(command, refused, run, hangs, tmp_path: Path):
     hangs(at="step", after=90)
-    args = run("--data.num_collectors=1")
-    outcome = command(*args)
+    outcome = command(*run("--data.num_collectors=1"))
     refused(outcome, "collector 0 was ended", "hangs/Here-v0", "from step ", "--run.env_timeout")
     assert resumable(tmp_path)
+
+
+@pytest.mark.long
+def test_a_simulator_that_lets_no_other_code_run_is_ended_in_a_collector(
+    command, run, hangs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    hangs(at="step", after=90, holds=True)
+    process = command.start(*run("--data.num_collectors=1"))
+    assert "collector 0 was ended" in ended(process)
+    assert resumable(tmp_path)
+    assert gone(process.pid)
     monkeypatch.delenv("HANGS")
-    resumed = command(*args, "--ckpt_path=last")
-    assert resumed.code == 0, resumed.err
+    ended(command.start(*run("--data.num_collectors=1", "--ckpt_path=last")), 0)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("collectors", [0, 1])
+def test_a_hanging_environment_of_one_rank_ends_all(
+    command, run, hangs, tmp_path: Path, collectors: int
+):
+    hangs(at="step", after=40, rank="1")
+    two = ("--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu")
+    process = command.start(*run(f"--data.num_collectors={collectors}", *two))
+    message = ended(process).rpartition("error: ")[2]
+    assert "process 1 of this run failed: " in message
+    assert f"environment {ENV} has not returned from step" in message
+    assert resumable(tmp_path)
+    assert gone(process.pid)
 
 
 @pytest.mark.long

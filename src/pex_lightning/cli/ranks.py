@@ -53,7 +53,8 @@ class Ranks:
         self._done = threading.Event()
 
     def __enter__(self) -> Ranks:
-        if os.environ.get(_PARENT) == str(os.getppid()):
+        # The parent may be gone by now.
+        if os.environ.get(_PARENT, str(os.getpid())) != str(os.getpid()):
             self._watch()
         return self
 
@@ -108,8 +109,8 @@ class Ranks:
         while (cause := self._cause()) is None:
             if time.monotonic() > end:
                 # gloo's words are about sockets.
-                says = error is not None and type(error) is not RuntimeError
-                how = f" ({in_one_line(error)})" if says else ""
+                told = isinstance(error, torch.distributed.DistError)
+                how = f" ({in_one_line(error)})" if error is not None and told else ""
                 cause = f"another process of this run has ended or cannot be reached{how}."
                 break
             time.sleep(_POLL_SECONDS)
