@@ -17,7 +17,12 @@ from types import TracebackType
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
+from pytorch_lightning.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    SingleDeviceStrategy,
+    Strategy,
+)
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from pex_lightning.errors import UserError, in_one_line
@@ -49,12 +54,14 @@ class Ranks:
     def __init__(self) -> None:
         self._folder = Path(os.environ[_FOLDER]) if _FOLDER in os.environ else None
         self._children: list[subprocess.Popen[bytes]] = []
-        self._fails = threading.Event()
+        parent = int(os.environ.get(_PARENT, os.getpid()))
+        self._parent = None if parent == os.getpid() else parent
+        self._trainer: Trainer | None = None
+        self._fails = False
         self._done = threading.Event()
 
     def __enter__(self) -> Ranks:
-        # The parent may be gone by now.
-        if os.environ.get(_PARENT, str(os.getpid())) != str(os.getpid()):
+        if self._parent is not None:
             self._watch()
         return self
 
@@ -76,6 +83,7 @@ class Ranks:
         Raises:
             UserError: Another rank has ended.
         """
+        self._trainer = trainer
         launcher = trainer.strategy.launcher
         if (
             isinstance(launcher, _SubprocessScriptLauncher)
@@ -90,7 +98,7 @@ class Ranks:
         try:
             yield
         except Exception as error:
-            self._fails.set()
+            self._fails = True
             if _is_lost_connection(error):
                 raise _LostError(self._why(error)) from error
             raise
@@ -120,9 +128,9 @@ class Ranks:
         told = [] if self._folder is None else list(self._folder.glob("[0-9]*"))
         for path in sorted(told, key=lambda path: path.stat().st_mtime):
             return f"process {path.name} of this run failed: {path.read_text()}"
+        if self._parent is not None:
+            return "the first process of this run has ended." if self._is_alone() else None
         codes = [(child.poll() or 0, rank) for rank, child in enumerate(self._children, 1)]
-        if not self._children and self._is_alone():
-            return "the first process of this run has ended."
         # One that was killed comes first: the others may have ended because of it.
         code, rank = min(codes, default=(0, 0), key=lambda item: (item[0] >= 0, item[0] == 0))
         if code < 0:
@@ -145,8 +153,8 @@ class Ranks:
                 return
         if self._done.wait(_GRACE_SECONDS):
             return
-        # It has noticed, and is on its way out.
-        if self._fails.is_set() and self._done.wait(_LAST_SECONDS):
+        leaves = self._fails or (self._trainer is not None and self._trainer.should_stop)
+        if leaves and self._done.wait(_LAST_SECONDS):
             return
         why = self._why()
         self._end_children(0.0)
@@ -156,9 +164,9 @@ class Ranks:
         os._exit(2)
 
     def _is_alone(self) -> bool:
-        if self._children:
-            return any(child.poll() for child in self._children)
-        return _PARENT in os.environ and os.environ[_PARENT] != str(os.getppid())
+        if self._parent is not None:
+            return self._parent != os.getppid()
+        return any(child.poll() for child in self._children)
 
     def _end_children(self, seconds: float) -> None:
         """Wait so long for the children, kill those that are left, and remove the folder."""
@@ -201,7 +209,7 @@ def check_strategy(strategy: Strategy, flag: str, given: object) -> None:
     """
     if isinstance(strategy, SingleDeviceStrategy):
         return
-    if not isinstance(strategy, DDPStrategy):
+    if not isinstance(strategy, DDPStrategy) or isinstance(strategy, DeepSpeedStrategy):
         why = "its processes hold parts of the networks only"
     elif not isinstance(strategy.launcher, _SubprocessScriptLauncher):
         why = "its processes could not hand their results on"
