@@ -13,13 +13,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection, resource_tracker, sharedctypes
 from typing import Any
 
+from pex_lightning import calls
 from pex_lightning.errors import UserError, in_one_line
 
 _PARENT_CHECK_SECONDS = 2.0
@@ -60,12 +63,17 @@ class Worker:
         self._name, self._fewer = name, fewer
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
+        self.call = sharedctypes.RawValue(calls.Call)
+        self._hangs: str | None = None
         self.process = context.Process(
-            target=_serve, args=(theirs, make_handler, arguments, os.getpid()), daemon=True
+            target=_serve,
+            args=(theirs, make_handler, arguments, os.getpid(), self.call),
+            daemon=True,
         )
         with _interrupts_held():
             self.process.start()
         theirs.close()
+        calls.watch(self.call, self._end_call)
 
     def send(self, message: object) -> None:
         """Ask something; if the process is gone, `receive` finds its last words."""
@@ -83,10 +91,16 @@ class Worker:
             reply = self.pipe.recv()
         except (EOFError, OSError) as error:
             # The end of the pipe, between two replies or in the middle of one.
+            if self._hangs is not None:
+                raise calls.hanging(f"{self._name} was ended: ", self._hangs) from error
             raise UserError(f"{self._name} {self._how_it_ended()}") from error
         if isinstance(reply, _Failure):
             raise reply.error from WorkerTraceback(f"\n{reply.details}")
         return reply
+
+    def _end_call(self, call: str) -> None:
+        self._hangs = call
+        self.process.kill()
 
     def _how_it_ended(self) -> str:
         self.process.join(_STOP_SECONDS)
@@ -202,6 +216,7 @@ def _stop(workers: list[Worker], owner: int) -> None:
         with contextlib.suppress(OSError):
             worker.pipe.send(None)
         worker.pipe.close()
+        calls.unwatch(worker.call)
     for worker in workers:
         worker.process.join(_STOP_SECONDS)
         if worker.process.is_alive():
@@ -230,8 +245,11 @@ def _serve(
     make_handler: Callable[..., Handler],
     arguments: tuple[Any, ...],
     parent: int,
+    call: calls.Call,
 ) -> None:
     """In a worker: answer messages until None comes or the parent is gone."""
+    calls.note_in(call)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     # A signal to the whole process group is the parent's to answer.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -252,6 +270,14 @@ def _serve(
             # Nothing depends on it any more.
             with contextlib.suppress(Exception):
                 close()
+
+
+def _end_with(parent: int) -> None:
+    """End this process after its parent, whatever it is at."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_CHECK_SECONDS)
+    time.sleep(_STOP_SECONDS)
+    os._exit(1)
 
 
 def _next_message(pipe: connection.Connection, parent: int) -> Any:

@@ -1,6 +1,7 @@
 from itertools import cycle
 from typing import Any
 
+import gymnasium
 import pytest
 import torch
 from tensordict import TensorDict
@@ -221,3 +222,23 @@ def test_memory_is_kept_within_an_episode_and_zero_at_a_reset(toy: Any) -> None:
     source = local(toy, Clock(), terminates_after=3)
     assert take(source, 7)["action"][:, 0].tolist() == pytest.approx([0, 0.1, 0.2, 0, 0.1, 0.2, 0])
     source.close()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_closing_closes_the_environment_even_if_that_fails(
+    toy: Any, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    closed = []
+
+    def close(env: gymnasium.Env) -> None:
+        closed.append(env)
+        if fails:
+            raise RuntimeError("the simulator is gone")
+
+    monkeypatch.setattr(gymnasium.Env, "close", close)
+    source = local(toy, Script())
+    take(source, 3)
+    assert not closed
+    source.close()
+    source.close()
+    assert len(closed) == 1

@@ -14,8 +14,10 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_only
 
 from pex_lightning.algorithms import Algorithm
+from pex_lightning.calls import limited
 from pex_lightning.cli.console import sigterm_as_exit
 from pex_lightning.cli.parser import FitCLI, parse_fit
+from pex_lightning.cli.ranks import Ranks
 from pex_lightning.cli.run_folder import delete_stage, owned_by_this_run
 from pex_lightning.cli.settings import RunSettings
 from pex_lightning.cli.stage import Stage, StageEnd
@@ -41,10 +43,11 @@ def fit(argv: list[str]) -> int:
         UserError: Something in the configuration, the data or a checkpoint is wrong.
     """
     cli = parse_fit(argv)
-    if cli.setting("trainer.fast_dev_run"):
-        with _scratch() as root:
-            return _Run(cli, root=root).fit()
-    return _Run(cli).fit()
+    with limited(cli.setting("run").env_timeout), Ranks() as ranks:
+        if cli.setting("trainer.fast_dev_run"):
+            with _scratch() as root:
+                return _Run(cli, ranks, root=root).fit()
+        return _Run(cli, ranks).fit()
 
 
 @contextlib.contextmanager
@@ -65,7 +68,8 @@ def _scratch() -> Iterator[str]:
 class _Run:
     """A run: its main stage and, if there is one, the offline stage before it."""
 
-    def __init__(self, cli: FitCLI, root: str | None = None) -> None:
+    def __init__(self, cli: FitCLI, ranks: Ranks, root: str | None = None) -> None:
+        self._ranks = ranks
         self._settings: RunSettings = cli.setting("run")
         if root is not None:
             self._settings = replace(self._settings, root=root)
@@ -102,7 +106,7 @@ class _Run:
                 return self._report_stop(before)
             self._hand_over(before)
             checkpoint = None
-        end = self._main.run(checkpoint)
+        end = self._main.run(self._ranks, checkpoint)
         if end.received is not None:
             return self._report_stop(end)
         return self._report_end(end)
@@ -112,7 +116,7 @@ class _Run:
         assert self._offline is not None
         if resume is not None and resume.header.gradient_steps >= self._offline.max_steps:
             return resume
-        end = self._offline.run(resume)
+        end = self._offline.run(self._ranks, resume)
         if end.received is not None:
             return end
         if end.early:

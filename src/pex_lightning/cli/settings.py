@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from pex_lightning.calls import DEFAULT_SECONDS
 from pex_lightning.errors import check_range
 
 
@@ -45,20 +47,34 @@ class RunSettings:
         root: Folder of all runs.
         overwrite: Whether to replace a run of that name.
         save_every: Gradient steps between two checkpoints.
+        env_timeout: Seconds that one call of an environment (its constructor, reset, step or
+            close) may take before it counts as hanging; 0 waits for ever.
     """
 
     name: str = "default"
     root: str = "runs"
     overwrite: bool = False
     save_every: int = 5_000
+    env_timeout: float = DEFAULT_SECONDS
 
     def __post_init__(self) -> None:
         path = Path(self.name)
         inside = self.name != "" and not path.is_absolute() and ".." not in path.parts
         check_range("--run.name", repr(self.name), inside, "a name for a folder")
         check_range("--run.save_every", self.save_every, self.save_every >= 1, "at least 1")
+        check_env_timeout(self.env_timeout)
 
     @property
     def directory(self) -> Path:
         """The run's folder."""
         return Path(self.root) / self.name
+
+
+def check_env_timeout(seconds: float) -> None:
+    """Refuse what is no number of seconds for `--run.env_timeout`.
+
+    Raises:
+        UserError: It is negative, infinite or no number.
+    """
+    fits = math.isfinite(seconds) and seconds >= 0
+    check_range("--run.env_timeout", seconds, fits, "a number of seconds, or 0 for no limit")

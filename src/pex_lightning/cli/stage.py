@@ -22,6 +22,7 @@ from pex_lightning.callbacks.evaluation import Evaluation
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
 from pex_lightning.callbacks.metrics import TrainMetrics
 from pex_lightning.callbacks.progress import RunProgressBar
+from pex_lightning.cli.ranks import Ranks, check_strategy
 from pex_lightning.cli.settings import EvaluationSettings
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.errors import UserError
@@ -108,8 +109,11 @@ class Stage:
         """
         check_resume(checkpoint, self.algorithm, self.module.hparams)
 
-    def check_trainer(self) -> None:
+    def check_trainer(self) -> Trainer:
         """Refuse Trainer arguments that are wrong or that this loop cannot honour.
+
+        Returns:
+            A trainer with these arguments, which has started nothing.
 
         Raises:
             UserError: Names the flag, or gives Lightning's own words.
@@ -124,21 +128,21 @@ class Stage:
             raise UserError(
                 f"{flag}.enable_checkpointing is false, but stages hand over through checkpoints."
             )
-        strategy = str(arguments.get("strategy"))
-        if "spawn" in strategy or "notebook" in strategy:
-            raise UserError(
-                f"{flag}.strategy is {strategy}; its processes could not hand their "
-                "results on. Use ddp."
-            )
         trainer = self._build_trainer({**arguments, "logger": False, "callbacks": None})
+        check_strategy(trainer.strategy, flag, arguments.get("strategy"))
         check_precision(trainer.precision, flag)
+        return trainer
 
-    def run(self, resume: Checkpoint | None = None) -> StageEnd:
+    def run(self, ranks: Ranks, resume: Checkpoint | None = None) -> StageEnd:
         """Train.
 
+        Args:
+            ranks: The processes of the run.
+            resume: What to go on from.
+
         Raises:
-            UserError: The folder cannot be written, or the replay buffer of `resume` is not
-                beside it.
+            UserError: The folder cannot be written, the replay buffer of `resume` is not beside
+                it, or another process of the run has ended.
         """
         self._prepare_directory()
         self.data.setup()
@@ -146,12 +150,13 @@ class Stage:
         interrupt = GracefulInterrupt()
         trainer = self._trainer(interrupt, resume)
         try:
-            trainer.fit(
-                self.module,
-                datamodule=self.data,
-                ckpt_path=None if resume is None else str(resume.path),
-                weights_only=True,
-            )
+            with ranks.training(trainer):
+                trainer.fit(
+                    self.module,
+                    datamodule=self.data,
+                    ckpt_path=None if resume is None else str(resume.path),
+                    weights_only=True,
+                )
         except SystemExit as stop:
             # Lightning's answer to a KeyboardInterrupt.
             raise KeyboardInterrupt from stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pex_lightning.cli.ranks import check_same_processes
 from pex_lightning.cli.stage import Stage
 from pex_lightning.errors import UserError
 from pex_lightning.handover.checks import CRITIC_PARTS, CRITIC_SETTINGS
@@ -41,10 +42,10 @@ def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bo
             f"{name} starts from an offline stage: give --offline.ckpt_path FILE, or describe "
             "one under `offline:` as conf/pointmaze.yaml does."
         )
-    main.check_trainer()
+    trainer = main.check_trainer()
     if offline is None:
         return
-    offline.check_trainer()
+    check_same_processes(trainer, offline.check_trainer())
     if offline.module.acts:
         raise UserError(
             f"--offline.model {offline.algorithm} steps an environment, which the "

@@ -11,7 +11,9 @@ import torch
 from jsonargparse.typing import NonNegativeInt
 
 from pex_lightning.algorithms import ALGORITHMS, Algorithm, load_algorithm
+from pex_lightning.calls import DEFAULT_SECONDS, limited
 from pex_lightning.cli.arguments import add_optional, command_parser, parse
+from pex_lightning.cli.settings import check_env_timeout
 from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.envs.make import EnvSpec, env_spec
 from pex_lightning.errors import UserError, in_one_line
@@ -27,6 +29,12 @@ def test(argv: list[str]) -> int:
         UserError: The arguments, the checkpoint or its environment are wrong.
     """
     settings = _parse(argv)
+    check_env_timeout(settings.run.env_timeout)
+    with limited(settings.run.env_timeout):
+        return _test(settings)
+
+
+def _test(settings: Any) -> int:
     checkpoint = read_checkpoint(settings.ckpt_path)
     method = None if settings.model is None else _method(settings.model)
     module = load_algorithm(checkpoint, method).to(settings.device).eval()
@@ -134,6 +142,12 @@ def _parse(argv: list[str]) -> Any:
         "Evaluate in this environment instead of the one that the checkpoint names.",
     )
     add_optional(parser, "--data.env_kwargs", dict[str, Any], "Its arguments.")
+    parser.add_argument(
+        "--run.env_timeout",
+        type=float,
+        default=DEFAULT_SECONDS,
+        help="Seconds that one call of an environment may take; 0 waits for ever.",
+    )
     parser.add_argument("--device", type=str, default="cpu", help="Where the policy runs.")
     settings = parse(parser, argv)
     try:

@@ -36,6 +36,8 @@ class CollectorEnv(EnvBase):  # type: ignore[misc]
 
     def __init__(self, env: gymnasium.Env[Any, Any], memory_size: int = 0) -> None:
         super().__init__(device=None, batch_size=[])
+        # TorchRL takes an environment for closed, and does not close it, until it is told.
+        self.is_closed = False
         self._env = env
         self._memory_size = memory_size
         actions = env.action_space

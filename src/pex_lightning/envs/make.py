@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from pex_lightning import calls
 from pex_lightning.envs.standard import StandardEnv, standardise, time_limit
 from pex_lightning.errors import UserError
 
@@ -92,9 +93,10 @@ def make_env(
     """
     kwargs = _checked_kwargs(env_kwargs)
     with _quiet():
-        _find(env_id)
-        _check_argument_names(env_id, kwargs)
+        calls.begin(calls.name_of(env_id), calls.MAKE)
         try:
+            _find(env_id)
+            _check_argument_names(env_id, kwargs)
             # The checker warns on every other step about matters that are checked here once.
             env = gymnasium.make(env_id, **{"disable_env_checker": True, **kwargs})
         except _REFUSALS as error:
@@ -102,6 +104,8 @@ def make_env(
                 f"environment {env_id}: could not be made with env_kwargs {kwargs}: "
                 f"{str(error) or repr(error)}"
             ) from error
+        finally:
+            calls.end()
     try:
         return standardise(env, env_id)
     except UserError:

@@ -1,5 +1,6 @@
 """The one shape of environment that the rest of the package sees, and which ones can take it."""
 
+import logging
 from typing import Any
 
 import gymnasium
@@ -7,8 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from pex_lightning import calls
 from pex_lightning.envs.maze_env import MazeEnv
 from pex_lightning.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -42,6 +46,7 @@ class StandardEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._action_dtype = actions.dtype
         self._shapes = [part.shape for part in parts]
         self._name, self._step = name, 0
+        self._call_name = calls.name_of(name)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -52,7 +57,11 @@ class StandardEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             UserError: The observation is not what the environment promised, or is not finite.
         """
         self._step = 0
-        observation, info = self.env.reset(seed=seed, options=options)
+        calls.begin(self._call_name, calls.RESET)
+        try:
+            observation, info = self.env.reset(seed=seed, options=options)
+        finally:
+            calls.end()
         return self._flat(observation), info
 
     def step(
@@ -66,7 +75,11 @@ class StandardEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._step += 1
         given = np.asarray(action, dtype=self._action_dtype)
         reward: Any
-        observation, reward, terminated, truncated, info = self.env.step(given)
+        calls.begin(self._call_name, calls.STEP, self._step)
+        try:
+            observation, reward, terminated, truncated, info = self.env.step(given)
+        finally:
+            calls.end()
         for key in ("success", "is_success"):
             if key in info:
                 info["success"] = bool(info[key])
@@ -78,6 +91,16 @@ class StandardEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             if np.size(flag) != 1 or flag not in (False, True):
                 raise self._broken(f"{name} {flag!r}", "true or false")
         return self._flat(observation), float(reward), bool(terminated), bool(truncated), info
+
+    def close(self) -> None:
+        """Close the environment; one that hangs is given up, which is no error."""
+        calls.begin(self._call_name, calls.CLOSE)
+        try:
+            super().close()
+        except calls.CallHangsError:
+            _log.warning("environment %s is left open until this process ends", self._name)
+        finally:
+            calls.end()
 
     def _flat(self, observation: Any) -> npt.NDArray[np.float32]:
         if self.obs_keys:
