@@ -16,7 +16,7 @@ def tests(session: nox.Session) -> None:
     _install(session)
     # For its tables alone: what it depends on cannot be installed any more.
     session.install("--no-deps", "d4rl==1.1")
-    session.run("pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *session.posargs)
 
 
 @nox.session
@@ -38,7 +38,7 @@ def types(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Run all of tests/faults: kills, damaged files, full disks, broken environments."""
     _install(session)
-    session.run("pytest", "-m", "faults", "tests/faults", "--durations=20", *session.posargs)
+    session.run("python", "-m", "pytest", "-m", "faults", "tests/faults", "--durations=20", *session.posargs)
 
 
 @nox.session

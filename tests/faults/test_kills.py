@@ -53,7 +53,7 @@ def test_a_run_survives_kills(
     process = command.start(*args)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    _assert_complete(tmp_path / "tiny", processes=2 if "--trainer.devices=2" in more else 1)
+    _assert_complete(tmp_path / "tiny")
 
 
 def _wait(process: subprocess.Popen[str], seconds: float) -> bool:
@@ -84,7 +84,7 @@ def _processes_of(session: int) -> list[int]:
     return found
 
 
-def _assert_complete(run: Path, processes: int) -> None:
+def _assert_complete(run: Path) -> None:
     for stage in ("offline", "online"):
         header = read_checkpoint(run / stage / "checkpoints" / "last.ckpt").header
         assert header.gradient_steps == STEPS
@@ -93,9 +93,8 @@ def _assert_complete(run: Path, processes: int) -> None:
         assert steps == sorted(set(steps))
         assert {0, STEPS} <= set(steps)
     checkpoints = run / "online" / "checkpoints"
-    assert read_checkpoint(checkpoints / "last.ckpt").header.env_steps == processes * (
-        STEPS + START_STEPS
-    )
+    header = read_checkpoint(checkpoints / "last.ckpt").header
+    assert header.env_steps == STEPS + START_STEPS
     listed = set()
     for name in ("last.ckpt", "best.ckpt"):
         raw = torch.load(checkpoints / name, weights_only=True)
