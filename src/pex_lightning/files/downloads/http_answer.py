@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import requests
 
+from pex_lightning.errors import shortened
 from pex_lightning.files.downloads.mirrors import shown
 from pex_lightning.files.downloads.part_file import Source
 
@@ -141,4 +142,4 @@ def _cause(error: BaseException) -> str:
     while current is not None:
         found = getattr(current, "strerror", None) or found
         current = current.__context__
-    return found if len(found) < 200 else f"{found[:200]} …"
+    return shortened(found)
