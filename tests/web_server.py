@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -24,6 +24,7 @@ class Served:
         drops: Bytes after which the connection breaks, one a request.
         stalls: Bytes after which nothing more comes until the test ends.
         sends_length: Whether the answer says how long it is.
+        answers: Answers instead of all that, given the handler of the request.
     """
 
     content: bytes
@@ -33,6 +34,7 @@ class Served:
     drops: list[int] = field(default_factory=list)
     stalls: int | None = None
     sends_length: bool = True
+    answers: Callable[[BaseHTTPRequestHandler], None] | None = None
 
 
 class Server(ThreadingHTTPServer):
@@ -64,6 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
         file = self.server.files.get(self.path)
         if file is None or file.statuses:
             self.send_error(404 if file is None else file.statuses.pop(0))
+            return
+        if file.answers is not None:
+            file.answers(self)
             return
         start = self._start(file)
         body = file.content[start:]

@@ -1,4 +1,4 @@
-"""The one exception that users are meant to read, a check that raises it, and others in a line."""
+"""The one exception that users are meant to read, and what messages are made with."""
 
 
 class UserError(Exception):
@@ -28,3 +28,8 @@ def check_range(flag: str, value: object, fits: bool, expected: str) -> None:
 def in_one_line(error: BaseException) -> str:
     """An exception's type and the first line of what it says."""
     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+
+
+def shortened(text: str, length: int = 200) -> str:
+    """Cut a text of unbounded length for a message."""
+    return text if len(text) <= length else f"{text[:length]} …"

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from pex_lightning.callbacks.csv_logger import MetricsCSV
+from pex_lightning.errors import UserError
 
 
 def read(folder: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -72,7 +73,37 @@ def test_resuming_without_a_file_or_with_a_broken_one_starts_anew(tmp_path: Path
     assert steps(tmp_path) == [30]
     (tmp_path / "metrics.csv").write_text("step,a\n10,1.0\nnonsense\n,\n20")
     MetricsCSV(tmp_path, resume_step=20).log_metrics({"a": 1.0}, 30)
-    assert steps(tmp_path) == [10, 20, 30]
+    assert steps(tmp_path) == [10, 30]
+
+
+def test_a_damaged_file_is_kept_beside_what_can_be_read_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = b'step,a\r\n1,0.5\r\n2,\xff\r\n3,\0\r\n"4,1\r\n5,0.7\r\n6\r\nx,1\r\n7,0.1'
+    (tmp_path / "metrics.csv").write_bytes(damaged)
+    MetricsCSV(tmp_path, resume_step=9).log_metrics({"a": 1.0}, 10)
+    assert steps(tmp_path) == [1, 5, 10]
+    assert (tmp_path / "metrics-damaged-1.csv").read_bytes() == damaged
+    assert "2 of its 8 rows can be read" in caplog.text
+    assert "metrics-damaged-1.csv" in caplog.text
+    (tmp_path / "metrics.csv").write_bytes(b"step,step\r\n1,2\r\n")
+    MetricsCSV(tmp_path, resume_step=9).log_metrics({"a": 1.0}, 10)
+    assert steps(tmp_path) == [10]
+    assert (tmp_path / "metrics-damaged-2.csv").exists()
+
+
+def test_an_undamaged_file_is_not_kept_twice(tmp_path: Path) -> None:
+    constants = {"dataset": 'of, "many" words'}
+    MetricsCSV(tmp_path, constants=constants).log_metrics({"a": 1.0}, 1)
+    MetricsCSV(tmp_path, 1, constants).log_metrics({"b": 1.0}, 2)
+    assert steps(tmp_path) == [1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_a_folder_in_its_place_is_a_user_error(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").mkdir()
+    with pytest.raises(UserError, match="is not a file"):
+        MetricsCSV(tmp_path, resume_step=9)
 
 
 def test_a_kill_between_writing_and_renaming_leaves_the_old_file(

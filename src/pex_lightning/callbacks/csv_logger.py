@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import logging
+import re
+import shutil
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from pex_lightning.errors import UserError
 from pex_lightning.files.atomic import remove_leftovers, replaced
+
+_log = logging.getLogger(__name__)
+_STEP = re.compile(r"[0-9]{1,15}")
 
 
 class MetricsCSV(Logger):
     """Writes `metrics.csv` with `step` (gradient steps) first and a column for each metric.
 
     Unlike Lightning's CSV logger it keeps an earlier run's rows when a run is resumed, dropping
-    those after the step that it resumes from, and has no folders named by version.
+    those after the step that it resumes from, and has no folders named by version. A damaged file
+    does not stop a run: rows that can be read are kept, and the file as it was is kept under the
+    name `metrics-damaged-1.csv`, or the next number that is free.
 
     Args:
         directory: Where `metrics.csv` lies.
         resume_step: The gradient step from which the run goes on; 0 starts a new file.
         constants: Columns that are the same in every row, such as the dataset's name.
+
+    Raises:
+        UserError: There is something else than a file in the place of `metrics.csv`.
     """
 
     def __init__(
@@ -90,11 +103,56 @@ class MetricsCSV(Logger):
         return csv.DictWriter(file, fieldnames=self._columns, restval="")
 
     def _read(self, resume_step: int) -> None:
+        """Take over the rows up to `resume_step`; a damaged file is kept beside the new one.
+
+        Raises:
+            UserError: The file cannot be read, or the damaged one not be kept.
+        """
         if not self._file.exists():
             return
-        with self._file.open(newline="") as file:
-            reader = csv.DictReader(file)
-            found = list(reader.fieldnames or ["step"])
-            self._columns = found + [name for name in self._constants if name not in found]
-            rows = [row for row in reader if (row.get("step") or "").isdigit()]
+        if not self._file.is_file():
+            raise UserError(f"{self._file} is not a file, so no metrics can be written. Move it.")
+        try:
+            content = self._file.read_bytes()
+            lines = content.splitlines()
+            if content and not content.endswith(b"\n"):
+                # A number that was cut off looks like another number.
+                lines[-1] = b""
+            header, rows = _parse(lines)
+            if len(rows) < len(lines) - 1:
+                self._keep_damaged(f"{len(rows)} of its {len(lines) - 1} rows can be read")
+        except OSError as error:
+            raise UserError(f"{self._file} cannot be read or kept: {error.strerror}.") from error
+        self._columns = header + [name for name in self._columns if name not in header]
         self._rows = [row for row in rows if int(row["step"]) <= resume_step]
+
+    @rank_zero_only
+    def _keep_damaged(self, found: str) -> None:
+        folder = self._file.parent
+        names = (folder / f"metrics-damaged-{number}.csv" for number in itertools.count(1))
+        kept = next(name for name in names if not name.exists())
+        with replaced(kept) as aside:
+            shutil.copyfile(self._file, aside)
+        _log.warning(f"{self._file} is damaged: {found}. They are kept, and the old file is {kept}")
+
+
+def _parse(lines: Sequence[bytes]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Read the header and the rows that are whole; no rows if the header is not that of a log.
+
+    Each line is read by itself, so that a quote in a damaged one does not swallow the next.
+    """
+    header, *rows = [_cells(line) for line in lines] or [[]]
+    if header[:1] != ["step"] or len(set(header)) < len(header) or "" in header:
+        return ["step"], []
+    whole = [cells for cells in rows if len(cells) == len(header) and _STEP.fullmatch(cells[0])]
+    return header, [dict(zip(header, cells, strict=True)) for cells in whole]
+
+
+def _cells(line: bytes) -> list[str]:
+    """The cells of a line; none if it is damaged."""
+    try:
+        text = line.decode("utf-8")
+        cells = next(csv.reader([text], strict=True), [])
+    except (UnicodeDecodeError, csv.Error):
+        return []
+    return [] if "\0" in text else cells

@@ -7,7 +7,8 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from pex_lightning.errors import UserError
+from pex_lightning.cli.yaml_limits import limit_values
+from pex_lightning.errors import UserError, shortened
 
 
 def command_parser(command: str, description: str) -> ArgumentParser:
@@ -38,6 +39,7 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Any:
     Raises:
         UserError: An argument is wrong.
     """
+    limit_values(parser.parser_mode)
     try:
         return parser.parse_args(argv)
     except ArgumentError as error:
@@ -50,7 +52,7 @@ def _in_a_sentence(text: str) -> str:
     given = re.search(r"[Gg]iven value: (.*)|Got value: (.*)", text)
     kinds = list(dict.fromkeys(re.findall(r"Expected an? <class '([^']+)'>", text)))
     if key is None or given is None:
-        return text
+        return shortened(text, 1_000)
     wanted = " or ".join(kind for kind in kinds if kind != "NoneType") or "another value"
-    found = next(group for group in given.groups() if group is not None).rstrip(".")
+    found = shortened(next(group for group in given.groups() if group is not None)).rstrip(".")
     return f"--{key[1]}: found {found!r}, expected {wanted}."

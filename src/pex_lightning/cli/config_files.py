@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import yaml
+from pex_lightning.cli.yaml_limits import read_config
+from pex_lightning.errors import UserError, shortened
 
-from pex_lightning.errors import UserError
+MAX_FILES = 100
 
 
 def expand_bases(args: Sequence[str]) -> list[str]:
@@ -19,7 +21,8 @@ def expand_bases(args: Sequence[str]) -> list[str]:
         args: A command line with any number of `--config FILE`.
 
     Raises:
-        UserError: A file is missing, is not valid YAML, or is its own base.
+        UserError: A file is missing, is not valid YAML, is beyond the limits of `read_config`, is
+            its own base, or the bases are more than `MAX_FILES`.
     """
     expanded: list[str] = []
     arguments = iter(args)
@@ -31,28 +34,31 @@ def expand_bases(args: Sequence[str]) -> list[str]:
         name = value if equals else next(arguments, None)
         if name is None:
             raise UserError(f"{flag} needs a file, for example {flag} conf/pointmaze.yaml.")
-        for path in _with_bases(Path(name), ()):
+        files = list(itertools.islice(_with_bases(Path(name), ()), MAX_FILES + 1))
+        if len(files) > MAX_FILES:
+            raise _too_many(name)
+        for path in files:
             expanded += ["--config", str(path)]
     return expanded
 
 
 def _with_bases(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    if len(above) > MAX_FILES:
+        raise _too_many(str(above[0]))
+    bases = _bases(path)
     if path.resolve() in above:
         raise UserError(f"{path}: under `base:` it names itself, directly or through others.")
-    for base in _bases(path):
+    for base in bases:
         yield from _with_bases(path.parent / base, (*above, path.resolve()))
     yield path
 
 
+def _too_many(name: str) -> UserError:
+    return UserError(f"--config {name} builds on more than {MAX_FILES} files under `base:`.")
+
+
 def _bases(path: Path) -> list[str]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"--config {path}: there is no such file.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"--config {path} is not valid YAML: {error}") from error
+    content = read_config(path)
     if not isinstance(content, dict):
         raise UserError(
             f"--config {path} holds a {type(content).__name__}; expected settings such as "
@@ -60,5 +66,7 @@ def _bases(path: Path) -> list[str]:
         )
     bases = content.get("base") or []
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise UserError(f"--config {path}: `base` is {bases!r}, expected a list of files.")
+        raise UserError(
+            f"--config {path}: `base` is {shortened(repr(bases))}, expected a list of files."
+        )
     return bases

@@ -15,6 +15,7 @@ from pex_lightning.algorithms import ALGORITHMS
 from pex_lightning.cli.settings import EvaluationSettings, RunSettings
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.online import OnlineData
+from pex_lightning.errors import shortened
 
 _UNKNOWN_KEY = (
     re.compile(r"[Uu]nrecognized arguments: (?:--)?(?P<key>[^\s=]+)"),
@@ -49,15 +50,16 @@ def explain(error: Exception, args: Sequence[str]) -> str:
         kind = re.sub(r"<class '([^']+)'>", r"\1", match["type"])
         kind = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", kind)
         key = ".".join(keys)
-        return f"--{key} is {match['value']!r}{_where_set(key, args)}, expected {kind}."
+        value = shortened(match["value"])
+        return f"--{key} is {value!r}{_where_set(key, args)}, expected {kind}."
     if "Expected a dot import path string" in text and keys:
-        value = text.rsplit("Given value: ", 1)[-1]
+        value = shortened(text.rsplit("Given value: ", 1)[-1])
         return (
             f"--{keys[0]} {value}: there is no such class. Known are "
             f"{', '.join([*ALGORITHMS, 'OfflineData', 'OnlineData'])}, or give the full path "
             "of a class of your own."
         )
-    return re.sub(r'^Parser key "([^"]+)": ?', r"--\1: ", text)
+    return shortened(re.sub(r'^Parser key "([^"]+)": ?', r"--\1: ", text), 1_000)
 
 
 def _unknown_key(key: str, args: Sequence[str]) -> str:

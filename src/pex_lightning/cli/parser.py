@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentError, set_parsing_settings
+from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
@@ -14,9 +15,12 @@ from pex_lightning.cli.arguments import add_optional
 from pex_lightning.cli.config_files import expand_bases
 from pex_lightning.cli.explain import explain
 from pex_lightning.cli.settings import EvaluationSettings, RunSettings
+from pex_lightning.cli.yaml_limits import limit_values
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.online import OnlineData  # noqa: F401  (a name for class_path)
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, in_one_line, shortened
+
+_MODE = "omegaconf+"
 
 
 def parse_fit(args: list[str]) -> FitCLI:
@@ -26,8 +30,17 @@ def parse_fit(args: list[str]) -> FitCLI:
         UserError: An argument is wrong; for a misspelt key the message suggests a valid one.
     """
     args = expand_bases(args)
+    for arg in args:
+        if any("\ud800" <= letter <= "\udfff" for letter in arg):
+            raise UserError(f"the argument {shortened(arg)!r} is not valid UTF-8.")
+    limit_values(_MODE)
     try:
         return FitCLI(args)
+    except OmegaConfBaseException as error:
+        reason = shortened(in_one_line(error))
+        raise UserError(f"--{error.full_key} cannot be resolved ({reason}).") from error
+    except RecursionError as error:
+        raise UserError("a value or an interpolation is nested too deeply; simplify it.") from error
     except (ArgumentError, ValueError, TypeError) as error:
         raise UserError(explain(error, args)) from error
 
@@ -47,7 +60,7 @@ class FitCLI(LightningCLI):
             seed_everything_default=0,
             parser_kwargs={
                 "prog": "pex-lightning fit",
-                "parser_mode": "omegaconf+",
+                "parser_mode": _MODE,
                 "exit_on_error": False,
                 "description": "Train offline, hand over, go on online. "
                 "Example: pex-lightning fit --config conf/pointmaze.yaml",

@@ -15,6 +15,7 @@ from pex_lightning.files.locks import HeldError, owned
 _WRITTEN = (
     "config.yaml",
     "metrics.csv",
+    "metrics-damaged-*.csv",
     "hparams.yaml",
     "events.out.tfevents.*",
     ".*.part",

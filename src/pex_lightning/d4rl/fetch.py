@@ -224,7 +224,7 @@ def _read_record(path: Path) -> Downloaded | None:
         return Downloaded(str(found["url"]), int(found["size"]), str(found["sha256"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         _log.warning("%s cannot be read and is not used", _record_path(path))
         return None
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
+import urllib3
 
 from pex_lightning.errors import UserError
 from pex_lightning.files.downloads.download import DownloadError, download
@@ -368,13 +368,14 @@ def test_ctrl_c_keeps_what_came_and_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     serve("/file", CONTENT)
-    blocks = requests.Response.iter_content
+    blocks = [CONTENT[: 64 * 1024]]
 
-    def interrupted(self: requests.Response, size: int) -> Any:
-        yield next(blocks(self, size))
-        raise KeyboardInterrupt
+    def interrupted(self: Any, size: int, **kwargs: Any) -> bytes:
+        if not blocks:
+            raise KeyboardInterrupt
+        return blocks.pop()
 
-    monkeypatch.setattr(requests.Response, "iter_content", interrupted)
+    monkeypatch.setattr(urllib3.HTTPResponse, "read1", interrupted)
     with caplog.at_level(logging.INFO), pytest.raises(KeyboardInterrupt):
         get(target, f"{server.url}/file")
     assert "0.1 MB came and are kept" in caplog.text

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import requests
+from urllib3.exceptions import HTTPError
 
+from pex_lightning.errors import shortened
 from pex_lightning.files.downloads.mirrors import shown
 from pex_lightning.files.downloads.part_file import Source
 
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 _MANY = 1_000
+# Of at most 15 digits, because `int` refuses thousands of them.
+_SIZE = re.compile(r"[0-9]{1,15}")
+_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
 
 
 class NoFileError(Exception):
@@ -73,15 +78,20 @@ def read_answer(
     if kind.startswith("text/html"):
         raise WrongBytesError("a web page, expected a file; is there a login page or a proxy?")
     if response.status_code == 206:
-        if source is None or not _continues(response, source, offset):
+        size = None if source is None else _continues(response, source, offset)
+        if source is None or size is None:
             raise TryAgainError("it sent another part of the file than was asked for")
-        return Answer(source, offset)
-    length = response.headers.get("Content-Length", "")
-    size = int(length) if length.isdigit() else None
+        return Answer(replace(source, size=size), offset)
+    length = response.headers.get("Content-Length")
+    if length is not None and _SIZE.fullmatch(length) is None:
+        raise NoFileError(f"it announces {shortened(length)!r} bytes, expected a number")
+    size = None if length is None else int(length)
     return Answer(Source(shown(url), _validator(response), size), 0)
 
 
-def broken(error: requests.RequestException, came: int | None) -> NoFileError | TryAgainError:
+def broken(
+    error: requests.RequestException | HTTPError, came: int | None
+) -> NoFileError | TryAgainError:
     """Convert an exception of a transfer to one that says whether to try again.
 
     Args:
@@ -95,6 +105,8 @@ def broken(error: requests.RequestException, came: int | None) -> NoFileError | 
         return TryAgainError("no connection: no answer in time", tries=1)
     if isinstance(error, requests.ConnectionError):
         return TryAgainError(_unconnected(error), tries=2)
+    if isinstance(error, requests.exceptions.InvalidHeader):
+        return NoFileError(f"its headers are not valid ({_cause(error)})")
     if isinstance(error, ValueError):
         return NoFileError("this is not an address; expected http://, https:// or a folder")
     return NoFileError(f"{type(error).__name__}: {error}")
@@ -120,13 +132,14 @@ def _check_status(response: requests.Response) -> None:
         raise NoFileError(f"the server refuses ({status})")
 
 
-def _continues(response: requests.Response, source: Source, offset: int) -> bool:
-    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
+def _continues(response: requests.Response, source: Source, offset: int) -> int | None:
+    """Return the size of the complete file; None if the response is not the requested rest."""
+    found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if found is None:
-        return False
-    first, _, size = map(int, found.groups())
-    same = _validator(response) in (None, source.validator)
-    return first == offset and source.size in (None, size) and same
+        return None
+    first, last, size = map(int, found.groups())
+    fits = first == offset <= last < size and source.size in (None, size)
+    return size if fits and _validator(response) in (None, source.validator) else None
 
 
 def _validator(response: requests.Response) -> str | None:
@@ -141,4 +154,4 @@ def _cause(error: BaseException) -> str:
     while current is not None:
         found = getattr(current, "strerror", None) or found
         current = current.__context__
-    return found if len(found) < 200 else f"{found[:200]} …"
+    return shortened(found)

@@ -59,12 +59,13 @@ class PartFile:
         try:
             found = json.loads(self._note.read_text(encoding="utf-8"))
             source = Source(found["url"], found["validator"], found["size"])
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
         types_fit = isinstance(source.url, str) and isinstance(source.size, int | None)
-        if not types_fit or not isinstance(source.validator, str) or self.size == 0:
-            return None
-        return source
+        # It is sent in a header, which has one line of printable characters.
+        validator = source.validator
+        sendable = isinstance(validator, str) and validator.isascii() and validator.isprintable()
+        return source if types_fit and sendable and self.size > 0 else None
 
     def start(self, source: Source) -> BinaryIO:
         """Delete the received bytes and open the file for writing from the beginning."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+from urllib.parse import urljoin
 
 import requests
-from tqdm import tqdm
+from urllib3.exceptions import HTTPError
 
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, shortened
 from pex_lightning.files.downloads.http_answer import (
     Answer,
     NoFileError,
@@ -31,6 +31,11 @@ from pex_lightning.version import __version__
 _log = logging.getLogger(__name__)
 # Small, because an interrupted connection loses its current block.
 _BLOCK = 64 * 2**10
+PROGRESS = 16 * 2**10
+"""New bytes after which a try counts as successful."""
+LARGEST = 16 * 2**30
+"""Most bytes of a file of unknown size; the largest of D4RL's has a few GB."""
+_MOST_REDIRECTIONS = 10
 
 
 @dataclass(frozen=True)
@@ -53,14 +58,18 @@ class Patience:
     Attributes:
         connect: Seconds to wait for a connection.
         read: Seconds to wait for the next bytes.
-        tries: Consecutive tries per address without new bytes.
+        tries: Consecutive tries per address without `PROGRESS` new bytes.
         backoff: Seconds before the second try, doubled for each further one.
+        slowest: Smallest acceptable speed in bytes per second, as a mean over `window`.
+        window: Seconds.
     """
 
     connect: float = 10.0
     read: float = 30.0
     tries: int = 4
     backoff: float = 1.0
+    slowest: float = 1_000.0
+    window: float = 60.0
 
 
 USUAL_PATIENCE = Patience()
@@ -102,7 +111,7 @@ def transfer(url: str, job: Job) -> None:
             return
         except TryAgainError as failure:
             came = job.part.size
-            tries = 1 if came > furthest else tries + 1
+            tries = 1 if came >= furthest + PROGRESS else tries + 1
             furthest = max(came, furthest)
             if tries >= min(job.patience.tries, failure.tries):
                 count = f", tried {tries} times" if tries > 1 else ""
@@ -133,9 +142,9 @@ def _receive(url: str, job: Job) -> None:
         headers |= {"Range": f"bytes={offset}-", "If-Range": str(source.validator)}
     else:
         source, offset = None, 0
-    timeouts, answered = (patience.connect, patience.read), False
+    answered = False
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=timeouts) as response:
+        with _ask(url, headers, (patience.connect, patience.read)) as response:
             answered = True
             try:
                 answer = read_answer(url, response, source, offset)
@@ -143,43 +152,84 @@ def _receive(url: str, job: Job) -> None:
                 if response.status_code in (206, 416):
                     part.discard()
                 raise
-            check_size(answer.source.size, job.expected)
-            _check_space(answer, part)
+            _check_announced(answer, job)
             if offset and not answer.offset:
                 _log.info("%s: the file changed or cannot be resumed: starting over", shown(url))
-            with _part_opened(answer, job) as (file, bar):
-                for block in response.iter_content(_BLOCK):
-                    file.write(block)
-                    bar.update(len(block))
-    except requests.RequestException as error:
+            _store(_blocks(response, patience), answer, job)
+    except (requests.RequestException, HTTPError) as error:
         raise broken(error, part.size if answered else None) from error
     whole = answer.source.size
     if whole is not None and part.size != whole:
         raise TryAgainError(f"the connection ended after {part.size} of {whole} bytes")
 
 
+class _Session(requests.Session):
+    """A session that returns redirections, instead of reading their bodies without limit."""
+
+    def resolve_redirects(
+        self, *args: Any, **kwargs: Any
+    ) -> Generator[requests.Response, None, None]:
+        yield from ()
+
+
+def _ask(url: str, headers: Mapping[str, str], timeout: tuple[float, float]) -> requests.Response:
+    """Send a request, follow redirections, and return the response with its body unread."""
+    with _Session() as session:
+        for _ in range(_MOST_REDIRECTIONS + 1):
+            response = session.get(url, headers=headers, stream=True, timeout=timeout)
+            target = session.get_redirect_target(response)
+            if target is None:
+                return response
+            response.close()
+            try:
+                url = urljoin(url, target)
+            except ValueError as error:
+                raise NoFileError(f"it redirects to {shortened(target)!r}") from error
+    raise NoFileError(f"it redirects more than {_MOST_REDIRECTIONS} times")
+
+
+def _blocks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
+    """Iterate over a body as it arrives.
+
+    Raises:
+        NoFileError: It arrives too slowly.
+    """
+    begin, came = time.monotonic(), 0
+    # `iter_content` would wait for a whole block, however long its bytes take.
+    while block := response.raw.read1(_BLOCK, decode_content=False):
+        yield block
+        came += len(block)
+        seconds = time.monotonic() - begin
+        if seconds >= patience.window:
+            if came < patience.slowest * seconds:
+                raise NoFileError(f"it is too slow: {came} bytes in {seconds:.0f} seconds")
+            begin, came = time.monotonic(), 0
+
+
 def _copy(path: Path, job: Job) -> None:
+    if path.exists() and not path.is_file():
+        raise NoFileError("it is not a file (taken for a local path)")
     try:
         origin = path.open("rb")
     except OSError as error:
         raise NoFileError(f"{error.strerror} (taken for a local path)") from error
     with origin:
-        size = path.stat().st_size
-        check_size(size, job.expected)
-        answer = Answer(Source(str(path), None, size), 0)
-        _check_space(answer, job.part)
-        with _part_opened(answer, job) as (file, bar):
-            while block := origin.read(2**20):
-                file.write(block)
-                bar.update(len(block))
+        answer = Answer(Source(str(path), None, path.stat().st_size), 0)
+        _check_announced(answer, job)
+        _store(iter(lambda: origin.read(2**20), b""), answer, job)
 
 
-@contextmanager
-def _part_opened(answer: Answer, job: Job) -> Iterator[tuple[BinaryIO, tqdm[Any]]]:
-    part = job.part
-    opened = part.resume() if answer.offset else part.start(answer.source)
+def _store(blocks: Iterable[bytes], answer: Answer, job: Job) -> None:
+    """Write blocks to the part file.
+
+    Raises:
+        WrongBytesError: They are more than the file has; the part file is deleted.
+    """
+    part, size = job.part, answer.offset
+    sizes = (answer.source.size, job.expected.size, LARGEST)
+    most = next(most for most in sizes if most is not None)
     with (
-        opened as file,
+        part.resume() if answer.offset else part.start(answer.source) as file,
         progress_bar(
             part.target.name,
             total=answer.source.size,
@@ -189,7 +239,13 @@ def _part_opened(answer: Answer, job: Job) -> Iterator[tuple[BinaryIO, tqdm[Any]
             unit_scale=True,
         ) as bar,
     ):
-        yield file, bar
+        for block in blocks:
+            size += len(block)
+            if size > most:
+                part.discard()
+                raise WrongBytesError(f"more than {most} bytes came")
+            file.write(block)
+            bar.update(len(block))
 
 
 def check_size(size: int | None, expected: Expected) -> None:
@@ -202,14 +258,28 @@ def check_size(size: int | None, expected: Expected) -> None:
         raise WrongBytesError(f"{size} bytes, expected {expected.size}")
 
 
-def _check_space(answer: Answer, part: PartFile) -> None:
-    if answer.source.size is None:
+def _check_announced(answer: Answer, job: Job) -> None:
+    """Check the announced size before any bytes are read.
+
+    Raises:
+        NoFileError: It is wrong, or nobody but this address says that a file of that size, which
+            does not fit onto the disk, is right.
+        UserError: There is not enough disk space.
+    """
+    size, part = answer.source.size, job.part
+    if size is None:
         return
+    check_size(size, job.expected)
+    if size > LARGEST:
+        raise WrongBytesError(f"{size} bytes, expected at most {LARGEST}")
     # A transfer from the beginning replaces the received bytes.
     room = shutil.disk_usage(part.target.parent).free + (0 if answer.offset else part.size)
-    needed = answer.source.size - answer.offset
+    needed = size - answer.offset
     if needed > room:
-        raise UserError(
-            f"{part.target}: {needed / 1e6:.1f} MB are needed and {room / 1e6:.1f} MB are free on "
-            "that disk. Make room, or choose another folder with --cache_dir."
+        problem = (
+            f"{needed / 1e6:.1f} MB are needed and {room / 1e6:.1f} MB are free on that disk. Make "
+            "room, or choose another folder with --cache_dir."
         )
+        if job.expected.size is None:
+            raise NoFileError(problem)
+        raise UserError(f"{part.target}: {problem}")

@@ -1,0 +1,152 @@
+"""Bounded loading of YAML, for configuration files and for values on a command line.
+
+A few hundred bytes of YAML can stand for more values than memory holds, because aliases repeat a
+node, and deep nesting exhausts the stack of a recursive loader. The events of the parser, which is
+not recursive, are therefore counted before anything is built from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, get_loader, set_loader
+
+from pex_lightning.errors import UserError, shortened
+
+MAX_BYTES = 2**20
+MAX_DEPTH = 50
+MAX_NODES = 3_000
+"""jsonargparse takes time quadratic in the length of some lists."""
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read_config(path: Path) -> Any:
+    """Load a configuration file of at most `MAX_BYTES`.
+
+    Raises:
+        UserError: It is missing, not a text file, not valid YAML, or beyond a limit.
+    """
+    where = f"--config {shortened(str(path))}"
+    try:
+        if not path.exists():
+            raise UserError(f"{where}: there is no such file.")
+        # A pipe or a device may never end.
+        if not path.is_file():
+            raise UserError(f"{where} is not a file; give a YAML file.")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise UserError(f"{where} is larger than {MAX_BYTES} bytes; give a YAML file.")
+        text = content.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{where} cannot be read: {shortened(str(error))}") from error
+    try:
+        return _load(text, yaml.safe_load, where)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is not valid YAML: {error}") from error
+
+
+def limit_values(mode: str) -> None:
+    """Bound what parsers of this mode of jsonargparse load: values, and files that values name."""
+    # The loader of some modes exists only after its first use.
+    ArgumentParser(parser_mode=mode, exit_on_error=False).parse_string("{}")
+    loader = get_loader(mode)
+    if getattr(loader, "limited", False):
+        return
+
+    def limited(text: str) -> Any:
+        return _load(text, loader, f"the value {shortened(text, 40)!r}")
+
+    limited.limited = True  # type: ignore[attr-defined]
+    set_loader(mode, limited, (yaml.YAMLError,))
+
+
+def _load(text: str, loader: Callable[[str], Any], where: str) -> Any:
+    """Check the limits, then load.
+
+    Raises:
+        UserError: A limit is exceeded, a key is given twice, or a value has a zero byte, which no
+            path or name may have.
+        yaml.YAMLError: The text is not valid YAML.
+    """
+    try:
+        _check(text, where)
+        return loader(text)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        # Values such as `!!timestamp x` and integers of many digits, in which PyYAML itself fails.
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
+
+
+@dataclass
+class _Node:
+    """A collection whose end was not reached yet.
+
+    Attributes:
+        anchor: Its name for aliases, if it has one.
+        mapping: Whether its children are keys and values in turn.
+        nodes: Nodes so far, itself and the expansion of aliases included.
+        height: Levels below it so far.
+        children: Number of direct children so far.
+        keys: The plain keys of a mapping.
+    """
+
+    anchor: str | None
+    mapping: bool
+    nodes: int = 1
+    height: int = 1
+    children: int = 0
+    keys: set[str] = field(default_factory=set)
+
+
+def _check(text: str, where: str) -> None:
+    open_nodes = [_Node(None, mapping=False)]
+    finished: dict[str | None, tuple[int, int]] = {}
+    for event in yaml.parse(text, Loader=_LOADER):
+        nodes, height, parent = 1, 1, open_nodes[-1]
+        if isinstance(event, yaml.CollectionStartEvent):
+            mapping = isinstance(event, yaml.MappingStartEvent)
+            open_nodes.append(_Node(event.anchor, mapping))
+            if len(open_nodes) > MAX_DEPTH + 1:
+                raise _too_much(where, f"more than {MAX_DEPTH} levels of nesting")
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            ended = open_nodes.pop()
+            nodes, height, parent = ended.nodes, ended.height, open_nodes[-1]
+            finished[ended.anchor] = nodes, height
+        elif isinstance(event, yaml.AliasEvent):
+            if any(node.anchor == event.anchor for node in open_nodes):
+                raise _too_much(where, f"the alias *{event.anchor} inside of what it stands for")
+            nodes, height = finished.get(event.anchor, (1, 1))
+        elif isinstance(event, yaml.ScalarEvent):
+            finished[event.anchor] = 1, 1
+            _check_scalar(event, parent, where)
+        else:
+            continue
+        parent.children += 1
+        parent.nodes += nodes
+        parent.height = max(parent.height, height + 1)
+        if sum(node.nodes for node in open_nodes) > MAX_NODES:
+            raise _too_much(where, f"more than {MAX_NODES} values, those of aliases included")
+        if len(open_nodes) + height > MAX_DEPTH + 1:
+            raise _too_much(where, f"more than {MAX_DEPTH} levels of nesting")
+
+
+def _check_scalar(event: Any, parent: _Node, where: str) -> None:
+    value, line = event.value, event.start_mark.line + 1
+    if "\0" in value:
+        raise UserError(f"{where}: line {line} has a zero byte; remove it.")
+    if parent.mapping and parent.children % 2 == 0:
+        if value in parent.keys:
+            raise UserError(
+                f"{where}: line {line} gives {shortened(value)!r} again; remove one of the two."
+            )
+        parent.keys.add(value)
+
+
+def _too_much(where: str, what: str) -> UserError:
+    return UserError(f"{where} has {what}, which no configuration needs; shorten it.")
