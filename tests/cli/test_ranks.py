@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,9 +53,9 @@ def test_a_rank_that_lost_another_tells_that_ones_error(folder: Path, error: Exc
 
 
 def test_the_first_error_counts_and_says_only_once_how_to_go_on(folder: Path):
-    for name, text, time in (("1", "late", 20), ("2", "early; go on with --ckpt_path last", 10)):
+    for name, text, when in (("1", "late", 20), ("2", "early; go on with --ckpt_path last", 10)):
         (folder / name).write_text(text)
-        os.utime(folder / name, (time, time))
+        os.utime(folder / name, (when, when))
     with pytest.raises(UserError) as raised:
         lose(Ranks(), RuntimeError(GLOO))
     assert str(raised.value) == ("process 2 of this run failed: early; go on with --ckpt_path last")
@@ -94,6 +95,28 @@ def test_the_children_that_do_not_end_are_killed_and_a_killed_one_is_named_first
         lose(run, RuntimeError(GLOO))
     assert all(child.returncode is not None for child in run._children)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_rank_is_ended_at_once_unless_it_is_about_to_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stops: bool
+):
+    """A child that was told to stop may be gone before the first rank has closed everything."""
+    exits: list[int] = []
+    monkeypatch.setattr(ranks, "_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(ranks.os, "_exit", exits.append)
+    run = Ranks()
+    run._trainer = SimpleNamespace(should_stop=stops)
+    run._children = [subprocess.Popen([sys.executable, "-c", "import os; os._exit(143)"])]
+    run._watch()
+    run._children[0].wait()
+    end = time.monotonic() + 2
+    while not exits and time.monotonic() < end:
+        time.sleep(0.05)
+    run._done.set()
+    assert exits == ([] if stops else [2])
+    said = "error: process 1 of this run ended with exit code 143; see what it said. Go on with"
+    assert (said in capsys.readouterr().err) == (not stops)
 
 
 def trainer(**arguments: Any) -> Trainer:

@@ -123,7 +123,7 @@ def gone(pid: int, seconds: float = 20.0) -> bool:
     return False
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_step_that_hangs_in_a_collector_ends_it(command, refused, run, hangs, tmp_path: Path):
     hangs(at="step", after=90)
     outcome = command(*run("--data.num_collectors=1"))
