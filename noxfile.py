@@ -38,7 +38,9 @@ def types(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Run all of tests/faults: kills, damaged files, full disks, broken environments."""
     _install(session)
-    session.run("python", "-m", "pytest", "-m", "faults", "tests/faults", "--durations=20", *session.posargs)
+    session.run(
+        "python", "-m", "pytest", "-m", "faults", "tests/faults", "--durations=20", *session.posargs
+    )
 
 
 @nox.session

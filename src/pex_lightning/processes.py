@@ -1,4 +1,4 @@
-"""Other processes: workers that answer messages, jobs that do one thing, and how both end.
+"""Worker processes that answer messages, and how they end.
 
 Workers import this module, so it must not import torch.
 """
@@ -10,9 +10,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -28,6 +25,11 @@ from pex_lightning.errors import UserError, in_one_line
 _PARENT_CHECK_SECONDS = 2.0
 _STOP_SECONDS = 5.0
 
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""Signals that ask a run to stop; SIGHUP comes when a terminal is closed."""
+
 Handler = Callable[[Any], Any]
 """Answers messages in a worker; its `close` is called at the end, where it has one."""
 
@@ -42,6 +44,27 @@ class _Failure:
 
     error: Exception
     details: str
+
+
+def ignored(number: signal.Signals) -> bool:
+    """Whether a signal is ignored, as `nohup` does with SIGHUP; it should stay so then."""
+    return signal.getsignal(number) is signal.SIG_IGN
+
+
+def refuse_a_second_run() -> None:
+    """End this process if it is one that a script started and that runs the script again.
+
+    A process that is not forked imports the script before it does its work. Without the guard
+    `if __name__ == "__main__":` all of the script runs again there.
+
+    Raises:
+        SystemExit: It is such a process; its error says what to do.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(
+            "error: this script starts processes, each of which has run it again from its "
+            "beginning. Put what it does under 'if __name__ == \"__main__\":'."
+        )
 
 
 class Worker:
@@ -151,62 +174,6 @@ def that_answered(workers: Iterable[Worker]) -> list[Worker]:
     return [pipes[pipe] for pipe in connection.wait(list(pipes))]  # type: ignore[index]
 
 
-class JobProcess:
-    """A process that does one job in a module of its own, without the user's script.
-
-    A signal to this process's group does not reach it; if this process dies, it ends with its job.
-
-    Args:
-        module: Run as `python -m module`; it reads the job from its standard input, pickled, and
-            says in the last line of its standard error why it exits with code 1.
-        job: What it is to do.
-    """
-
-    def __init__(self, module: str, job: object) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (the process writes to it)
-        with tempfile.TemporaryFile() as file:
-            pickle.dump(job, file)
-            file.seek(0)
-            self._process = subprocess.Popen(
-                # -P: not from the folder that the user happens to be in.
-                [sys.executable, "-P", "-m", module],
-                stdin=file,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                start_new_session=True,
-            )
-        # Where nobody ends it, since training ended in an error.
-        self.end = weakref.finalize(self, _end_job, self._process)
-        """End it, whatever it is at; a second call does nothing."""
-
-    def wait(self) -> str | None:
-        """Wait for its end; why the job is not done, or None if it is."""
-        code = self._process.wait()
-        if code == 0:
-            return None
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        if code == 1 and lines:
-            return lines[-1]
-        hint = ", perhaps for memory" if code == -signal.SIGKILL else ""
-        return f"its process ended with exit code {code}{hint}"
-
-
-def _end_job(process: subprocess.Popen[bytes]) -> None:
-    for name in ("SIGTERM", "SIGKILL"):
-        if process.poll() is not None:
-            return
-        if sys.platform == "win32":
-            process.kill()
-        else:
-            # What it started, such as the C++ compiler, is in its group; it may be gone by now.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.Signals[name])
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_SECONDS)
-
-
 def _stop(workers: list[Worker], owner: int) -> None:
     """End the workers that the process `owner` started, and forget them."""
     if os.getpid() != owner:
@@ -251,7 +218,7 @@ def _serve(
     calls.note_in(call)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     # A signal to the whole process group is the parent's to answer.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     handler: Handler | None = None
     try:

@@ -16,6 +16,9 @@ from pex_lightning.errors import UserError
 UMAZE = [[1, 1, 1, 1, 1], [1, "r", 0, "g", 1], [1, 1, 1, 1, 1]]
 
 
+MOST = np.finfo(np.float32).max
+
+
 class Toy(gymnasium.Env):
     """An environment with the spaces and the info that a test asks for."""
 
@@ -33,6 +36,8 @@ class Toy(gymnasium.Env):
             "discrete": spaces.Discrete(2),
             "integers": spaces.Box(0, 3, (2,), np.int64),
             "unbounded": spaces.Box(-1, np.inf, (2,)),
+            "no bounds": spaces.Box(-MOST, MOST, (2,)),
+            "fixed": spaces.Box(np.float32([-1, 2]), np.float32([1, 2])),
             "matrix": spaces.Box(-1, 1, (2, 2)),
         }.get(case, bounded)
         if case == "refuses":
@@ -139,6 +144,8 @@ def test_max_episode_steps_can_be_given():
         ("CartPole-v1", None, ["Discrete(2)", "continuous"]),
         ("pex-test/Toy-v0", {"case": "integers"}, ["int64", "continuous"]),
         ("pex-test/Toy-v0", {"case": "unbounded"}, ["inf", "finite bounds"]),
+        ("pex-test/Toy-v0", {"case": "no bounds"}, ["3.4028235e+38", "finite bounds"]),
+        ("pex-test/Toy-v0", {"case": "fixed"}, ["number 1 of its actions", "lower bound 2"]),
         ("pex-test/Toy-v0", {"case": "matrix"}, ["(2, 2)", "one dimension"]),
         ("pex-test/Toy-v0", {"case": "discrete-obs"}, ["Discrete(3)", "expected a Box"]),
         ("pex-test/Toy-v0", {"case": "dict-discrete"}, ["found a in", "Discrete(3)"]),

@@ -1,4 +1,4 @@
-"""Stops training on Ctrl-C and SIGTERM after the current chunk, with a checkpoint."""
+"""Stops training on Ctrl-C, SIGTERM and SIGHUP after the current chunk, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from pex_lightning.processes import STOP_SIGNALS, ignored
+
 _log = logging.getLogger(__name__)
 
 
 class GracefulInterrupt(Callback):
-    """Stops training at the end of the current chunk on Ctrl-C or SIGTERM.
+    """Stops training at the end of the current chunk on Ctrl-C, SIGTERM or SIGHUP.
 
     A second signal ends the process at once; the previous checkpoint stays intact.
 
@@ -34,8 +36,9 @@ class GracefulInterrupt(Callback):
         """
         self._trainer = trainer
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._on_signal)
+            for number in STOP_SIGNALS:
+                if not ignored(number):
+                    signal.signal(number, self._on_signal)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any

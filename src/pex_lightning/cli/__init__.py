@@ -28,8 +28,20 @@ commands:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return the exit code.
 
-    0 means success, 2 a mistake of the user, 130 or 143 a run stopped by SIGINT or SIGTERM.
+    0 means success, 2 a mistake of the user, 130, 143 or 129 a run stopped by SIGINT, SIGTERM or
+    SIGHUP, 141 that whoever read the output has closed it.
     """
+    try:
+        code = _main(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
+    return code
+
+
+def _main(argv: list[str] | None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     command = argv[0] if argv else "--help"
     if command in ("--version", "-V"):
@@ -61,9 +73,11 @@ def _run(command: str, argv: list[str]) -> int:
 
     set_up_process()
     if command == "fit":
+        from pex_lightning.cli.console import perhaps_unheard  # noqa: PLC0415
         from pex_lightning.cli.fit import fit  # noqa: PLC0415
 
-        return fit(argv)
+        with perhaps_unheard():
+            return fit(argv)
     if command == "test":
         from pex_lightning.cli.test import test  # noqa: PLC0415
 

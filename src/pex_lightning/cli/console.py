@@ -11,10 +11,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from tqdm import tqdm
 
 from pex_lightning.files.cache import cache_path
+from pex_lightning.processes import STOP_SIGNALS, ignored
 
 BRIEF_WAIT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 """Environment variables that make waiting OpenMP threads spin briefly, then sleep."""
@@ -25,6 +27,35 @@ class _AboveTheBar(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _Unheard:
+    """A stream that may lose its reader, such as a terminal that is closed; writing goes on."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, or drop the text where nobody reads it."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, where somebody reads it."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def perhaps_unheard() -> Iterator[None]:
+    """Let a long run go on where nobody reads its output any more."""
+    out, err = _Unheard(sys.stdout), _Unheard(sys.stderr)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        yield
 
 
 def set_up_messages() -> None:
@@ -71,17 +102,19 @@ def set_up_process() -> None:
 
 @contextlib.contextmanager
 def sigterm_as_exit() -> Iterator[None]:
-    """Exit by an exception on SIGTERM, so that unfinished files are cleaned up."""
+    """Exit by an exception on SIGTERM and SIGHUP, so that unfinished files are cleaned up."""
 
     def leave(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        raise SystemExit(128 + signal.SIGTERM)
+        del frame
+        raise SystemExit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, leave)
+    numbers = [number for number in STOP_SIGNALS if number != signal.SIGINT]
+    before = {number: signal.signal(number, leave) for number in numbers if not ignored(number)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,11 @@ _UNKNOWN_KEY = (
 )
 _PARSER_KEY = re.compile(r'Parser key "(?P<key>[^"]+)":')
 _WRONG_VALUE = re.compile(r"Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)")
+_WRONG_CLASS = re.compile(
+    r"Import path (?P<value>\S+) does not correspond to a subclass of (?P<base>\w+)"
+)
 _OUR_MESSAGE = re.compile(r"(?:- )(?P<text>--\S+ is .*)")
+_KNOWN_CLASSES = {"Algorithm": [*ALGORITHMS], "OfflineData": ["OfflineData", "OnlineData"]}
 _INIT_ARGS = ".init_args"
 
 
@@ -52,14 +57,29 @@ def explain(error: Exception, args: Sequence[str]) -> str:
         key = ".".join(keys)
         value = shortened(match["value"])
         return f"--{key} is {value!r}{_where_set(key, args)}, expected {kind}."
-    if "Expected a dot import path string" in text and keys:
-        value = shortened(text.rsplit("Given value: ", 1)[-1])
-        return (
-            f"--{keys[0]} {value}: there is no such class. Known are "
-            f"{', '.join([*ALGORITHMS, 'OfflineData', 'OnlineData'])}, or give the full path "
-            "of a class of your own."
-        )
+    if keys and (message := _wrong_class(text, keys[0])):
+        return message
     return shortened(re.sub(r'^Parser key "([^"]+)": ?', r"--\1: ", text), 1_000)
+
+
+def _wrong_class(text: str, key: str) -> str | None:
+    """The message about a class that does not exist or is of another kind; else None."""
+    if match := _WRONG_CLASS.search(text):
+        known = _KNOWN_CLASSES.get(match["base"])
+        ours = f": {', '.join(known)}, or one of your own" if known else ""
+        return (
+            f"--{key}.class_path is {match['value']}, expected a subclass of {match['base']}{ours}."
+        )
+    if "Expected a dot import path string" in text:
+        value = text.rsplit("Given value: ", 1)[-1]
+        nested = re.search(r"NestedArg\(key='class_path', val='(.*)'\)", value)
+        value = shortened(nested[1] if nested else value)
+        return (
+            f"--{key} {value}: there is no such class. Known are "
+            f"{', '.join(itertools.chain(*_KNOWN_CLASSES.values()))}, or give the full path of a "
+            "class of your own."
+        )
+    return None
 
 
 def _unknown_key(key: str, args: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from pex_lightning.cli.arguments import add_optional
 from pex_lightning.cli.config_files import expand_bases
 from pex_lightning.cli.explain import explain
 from pex_lightning.cli.settings import EvaluationSettings, RunSettings
-from pex_lightning.cli.yaml_limits import limit_values
+from pex_lightning.cli.yaml_limits import limit_values, with_integers
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.online import OnlineData  # noqa: F401  (a name for class_path)
 from pex_lightning.errors import UserError, in_one_line, shortened
@@ -29,7 +29,7 @@ def parse_fit(args: list[str]) -> FitCLI:
     Raises:
         UserError: An argument is wrong; for a misspelt key the message suggests a valid one.
     """
-    args = expand_bases(args)
+    args = expand_bases(with_integers(args))
     for arg in args:
         if any("\ud800" <= letter <= "\udfff" for letter in arg):
             raise UserError(f"the argument {shortened(arg)!r} is not valid UTF-8.")

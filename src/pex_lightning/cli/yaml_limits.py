@@ -7,7 +7,8 @@ not recursive, are therefore counted before anything is built from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ MAX_BYTES = 2**20
 MAX_DEPTH = 50
 MAX_NODES = 3_000
 """jsonargparse takes time quadratic in the length of some lists."""
+
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE]\+?\d+")
+_TEXT_FLAG = re.compile(r"name|root|path|folder|dir|kwargs|dataset|\.env|logger|callbacks")
+_SMALLEST_WHOLE, _LARGEST_WHOLE = 1e3, 2.0**53
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -60,10 +65,41 @@ def limit_values(mode: str) -> None:
         return
 
     def limited(text: str) -> Any:
-        return _load(text, loader, f"the value {shortened(text, 40)!r}")
+        return _with_integers(_load(text, loader, f"the value {shortened(text, 40)!r}"))
 
     limited.limited = True  # type: ignore[attr-defined]
     set_loader(mode, limited, (yaml.YAMLError,))
+
+
+def _with_integers(value: Any) -> Any:
+    """Turn large whole floats, such as 1e6, into integers, which settings of either kind accept.
+
+    Smaller ones are left alone: Lightning's `limit_train_batches` means another thing by 1 than by
+    1.0. So are the arguments of environments, whose types are not known.
+    """
+    if isinstance(value, dict):
+        return {k: v if k == "env_kwargs" else _with_integers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_with_integers(item) for item in value]
+    large = isinstance(value, float) and _SMALLEST_WHOLE <= abs(value) < _LARGEST_WHOLE
+    return int(value) if large and value.is_integer() else value
+
+
+def with_integers(args: Sequence[str]) -> list[str]:
+    """Write large whole numbers of a command line, such as `--trainer.max_steps 1e6`, as integers.
+
+    Names, paths and the arguments of environments are left as they are.
+    """
+    rewritten: list[str] = []
+    for argument in args:
+        flag, equals, value = argument.partition("=")
+        if not equals:
+            flag, value = (rewritten[-1] if rewritten else ""), argument
+        names_flag = flag.startswith("--") and "=" not in flag
+        if names_flag and not _TEXT_FLAG.search(flag) and _EXPONENT.fullmatch(value):
+            value = str(_with_integers(float(value)))
+        rewritten.append(f"{flag}={value}" if equals else value)
+    return rewritten
 
 
 def _load(text: str, loader: Callable[[str], Any], where: str) -> Any:

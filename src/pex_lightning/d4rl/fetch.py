@@ -14,7 +14,7 @@ import h5py
 from pex_lightning.d4rl.tasks import D4RL_URL, D4RLTask
 from pex_lightning.errors import UserError
 from pex_lightning.files.atomic import written_aside
-from pex_lightning.files.cache import cache_folder, cache_path
+from pex_lightning.files.cache import cache_folder, cache_path, home
 from pex_lightning.files.downloads.download import Downloaded, DownloadError, download, file_sha256
 from pex_lightning.files.downloads.mirrors import file_below
 from pex_lightning.files.downloads.transfer import USUAL_PATIENCE, Expected, Patience
@@ -103,7 +103,7 @@ def _paths(task: D4RLTask, cache_dir: str | Path | None) -> tuple[Path, ...]:
     chosen = cache_dir if cache_dir is not None else os.environ.get("D4RL_DATASET_DIR") or None
     if chosen is not None:
         return (Path(chosen).expanduser() / name,)
-    return cache_path("d4rl") / name, Path.home() / ".d4rl" / "datasets" / name
+    return cache_path("d4rl") / name, home("D4RL_DATASET_DIR") / ".d4rl" / "datasets" / name
 
 
 def _chosen_mirrors(mirrors: Sequence[str] | None, task: D4RLTask) -> Sequence[str]:

@@ -18,6 +18,7 @@ from pex_lightning.datasets.dataset import DatasetInfo
 from pex_lightning.datasets.rewards import RewardTransformName, make_reward_transform
 from pex_lightning.envs.make import EnvSpec, env_spec
 from pex_lightning.errors import UserError, check_range
+from pex_lightning.processes import refuse_a_second_run
 from pex_lightning.replay.mix import dataset_buffer, sample_chunk
 from pex_lightning.seeding import derive_seed, global_seed
 
@@ -110,6 +111,7 @@ class OfflineData(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Fetch or make the dataset if it is to be; of several processes one does, others wait."""
+        refuse_a_second_run()
         if self._shared is not None:
             self._shared.prepare_data()
         elif self._offline is None:

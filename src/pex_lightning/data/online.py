@@ -56,7 +56,8 @@ class OnlineData(OfflineData):
             while the learner updates. They collect for the next chunk during this one, so a
             step's policy is at most `2 * chunk_size - 1` updates older than in turns. The same
             seed and number give the same run. 0 steps one environment in the learner's process,
-            between chunks.
+            between chunks. A script that asks for processes has to start its work under
+            `if __name__ == "__main__":`, as each of them imports the script.
         kwargs: As for OfflineData.
 
     Raises:

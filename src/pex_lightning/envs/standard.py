@@ -14,6 +14,7 @@ from pex_lightning.errors import UserError
 
 _log = logging.getLogger(__name__)
 
+_UNBOUNDED = 1e30
 _LARGEST = float(np.finfo(np.float32).max)
 
 GOAL_KEYS = ("achieved_goal", "observation", "desired_goal")
@@ -158,10 +159,18 @@ def standardise(
         raise UserError(
             f"environment {env_id}: found actions of shape {actions.shape}, expected one dimension"
         )
-    if not (np.isfinite(actions.low).all() and np.isfinite(actions.high).all()):
+    # A bound near the largest float is meant as none, and has no finite range.
+    if not (np.abs([actions.low, actions.high]) < _UNBOUNDED).all():
         raise UserError(
             f"environment {env_id}: found the action space {actions}, expected finite bounds; wrap "
             "the environment so that its actions are bounded"
+        )
+    fixed = np.flatnonzero(actions.low >= actions.high)
+    if len(fixed):
+        raise UserError(
+            f"environment {env_id}: number {fixed[0]} of its actions has the lower bound "
+            f"{actions.low[fixed[0]]:g} and the upper bound {actions.high[fixed[0]]:g}, expected a "
+            "range; wrap the environment so that its actions leave fixed numbers out"
         )
     if time_limit(env) is None:
         raise UserError(

@@ -18,8 +18,26 @@ def cache_path(kind: str, folder: str | Path | None = None) -> Path:
     """
     if folder is not None:
         return Path(folder).expanduser()
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    root = os.environ.get("XDG_CACHE_HOME") or home("XDG_CACHE_HOME") / ".cache"
     return Path(root) / "pex-lightning" / kind
+
+
+def home(instead: str) -> Path:
+    """The user's home folder.
+
+    Args:
+        instead: The environment variable that makes it unnecessary here.
+
+    Raises:
+        UserError: There is none.
+    """
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise UserError(
+            "this user has no home folder to keep files in: set the environment variable "
+            f"{instead}, or HOME, to a folder that can be written to."
+        ) from error
 
 
 def cache_folder(kind: str, folder: str | Path | None = None) -> Path:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pex_lightning.errors import UserError
+from pex_lightning.files.cache import home
 
 DEFAULT_REMOTE = "hf://farama-minari"
 """Minari 0.5's download address, unless `MINARI_REMOTE` is set."""
@@ -70,7 +71,7 @@ class MinariMetadata:
 def datasets_root() -> Path:
     """Return Minari's folder: `$MINARI_DATASETS_PATH`, else `~/.minari/datasets`."""
     root = os.environ.get("MINARI_DATASETS_PATH")
-    return Path(root) if root else Path.home() / ".minari" / "datasets"
+    return Path(root) if root else home("MINARI_DATASETS_PATH") / ".minari" / "datasets"
 
 
 def dataset_folder(dataset_id: str) -> Path:

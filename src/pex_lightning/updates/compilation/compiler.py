@@ -22,7 +22,7 @@ from torch.fx import GraphModule
 
 from pex_lightning.errors import in_one_line
 from pex_lightning.files.cache import cache_path
-from pex_lightning.processes import JobProcess
+from pex_lightning.jobs import JobProcess
 from pex_lightning.updates.compilation import worker
 from pex_lightning.updates.compilation.source import FunctionSource
 from pex_lightning.updates.compilation.worker import OPTIONS
