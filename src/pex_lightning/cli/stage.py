@@ -160,6 +160,9 @@ class Stage:
         except SystemExit as stop:
             # Lightning's answer to a KeyboardInterrupt.
             raise KeyboardInterrupt from stop
+        except OSError as error:
+            # Whoever wrote it: checkpoints, the replay buffer, loggers.
+            raise UserError(_disk_failure(error, self.directory)) from error
         return StageEnd(interrupt.received, trainer.global_step, trainer.max_steps)
 
     def _trainer(self, interrupt: GracefulInterrupt, resume: Checkpoint | None) -> Trainer:
@@ -231,3 +234,14 @@ class Stage:
                 f"the results cannot be written to {self.directory}: {error.strerror}. Choose "
                 "another folder with --run.root."
             ) from error
+
+
+def _disk_failure(error: OSError, directory: Path) -> str:
+    """What could not be written or read during training, why, and how to go on."""
+    path = Path(error.filename2 or error.filename or directory)
+    # A file that is written aside is gone by now.
+    place = path.parent if path.suffix == ".part" else path
+    return (
+        f"{place}: {error.strerror or error}. The checkpoints before it are whole: make space or "
+        "repair the folder, and go on with the same command and --ckpt_path last."
+    )

@@ -17,7 +17,7 @@ from pex_lightning.datasets.columns import Column
 from pex_lightning.datasets.dataset import Dataset
 from pex_lightning.datasets.rows import OPTIONAL, REQUIRED, check_columns, read_rows
 from pex_lightning.errors import UserError
-from pex_lightning.files.atomic import written_aside
+from pex_lightning.files.hdf5_files import written_hdf5
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -164,7 +164,7 @@ def write_d4rl(
     for key, values in extra.items():
         if len(values) != count:
             raise UserError(f"{path}: '{key}' has {len(values)} rows, the others have {count}.")
-    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+    with written_hdf5(path) as file:
         file.attrs.update(attributes or {})
         for key, column in columns.items():
             flag = key in ("terminals", "timeouts")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import socket
+import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +29,10 @@ def written_aside(path: Path) -> Iterator[Path]:
             yield aside
     except OSError as error:
         if begun:
-            raise UserError(f"{path}: could not be written ({error})") from error
+            raise UserError(
+                f"{path}: could not be written ({error.strerror or error}). Make space, or choose "
+                "another folder."
+            ) from error
         raise UserError(
             f"{path}: found that {path.parent} cannot be written to ({error.strerror}), expected a "
             "folder that exists and is writable"
@@ -36,12 +43,14 @@ def written_aside(path: Path) -> Iterator[Path]:
 def replaced(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place on success and vanishes otherwise.
 
-    What a killed process leaves of it, `remove_leftovers` removes.
+    What a process that was killed left of it, the next one that writes the same file removes.
 
     Raises:
         OSError: The folder or the file cannot be written.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    _remove_abandoned(path)
+    prefix = f".{path.name}.{_machine()}-{os.getpid()}."
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".part")
     os.close(handle)
     try:
         yield Path(name)
@@ -52,6 +61,26 @@ def replaced(path: Path) -> Iterator[Path]:
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    """A name of this machine that is safe in file names."""
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the temporary files of processes of this machine that have ended."""
+    if sys.platform == "win32":
+        return
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{_machine()}-*.*.part"):
+        process = leftover.name.rsplit("-", 1)[1].partition(".")[0]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            leftover.unlink(missing_ok=True)
+        except (ValueError, OverflowError, PermissionError):
+            # Not of ours, or of a process of another user.
+            continue
 
 
 def remove_leftovers(path: Path) -> None:

@@ -12,15 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from pex_lightning.envs.antmaze import AntMazeEnv
 from pex_lightning.envs.pointmaze import PointMazeEnv
 from pex_lightning.errors import UserError, check_range
-from pex_lightning.files.atomic import written_aside
 from pex_lightning.files.cache import cache_folder, cache_path
+from pex_lightning.files.hdf5_files import written_hdf5
 from pex_lightning.files.locks import locked
 from pex_lightning.files.progress import progress_bar
 from pex_lightning.recording.recipes import RECIPES, PointMazeRecipe, Recipe, find_recipe
@@ -89,13 +88,13 @@ def make_dataset(
         **{f"recipe/{key}": value for key, value in asdict(recipe).items()},
         "goal_radius": labels.goal_radius,
     }
-    with written_aside(path) as aside:
+    # The file is begun first, so that a folder that cannot be written is told before recording.
+    with written_hdf5(path) as file:
         data = _record(recipe, labels, count, seed, workers=workers, progress=progress)
         _label(data, labels)
-        with h5py.File(aside, "w") as file:
-            file.attrs.update(attributes)
-            for key, column in data.items():
-                file.create_dataset(key, data=column, compression="gzip", track_times=False)
+        file.attrs.update(attributes)
+        for key, column in data.items():
+            file.create_dataset(key, data=column, compression="gzip", track_times=False)
 
 
 def cached_dataset(

@@ -8,6 +8,7 @@ any of them can be resumed from.
 
 from __future__ import annotations
 
+import io
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -48,8 +49,11 @@ def write_segment(folder: Path, rows: TensorDictBase, start: int) -> Segment:
     # those that a newer checkpoint still lists.
     name = f"rows-{start:09d}-{stop:09d}-{secrets.token_hex(4)}.pt"
     columns = {"/".join(_path(key)): value.clone() for key, value in _leaves(rows)}
+    # In memory first: torch's own writer raises errors of its own where a disk is full.
+    buffer = io.BytesIO()
+    torch.save(columns, buffer)
     with replaced(folder / name) as aside:
-        torch.save(columns, aside)
+        aside.write_bytes(buffer.getbuffer())
     return Segment(name, start, stop)
 
 

@@ -1,0 +1,132 @@
+"""Disks that are full, quotas and folders that are read-only: one sentence, nothing half there."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from commands import ROOT
+from pex_lightning.files.atomic import replaced
+from pex_lightning.handover import read_checkpoint
+
+Disk = Callable[..., Path]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """Mounts small disks, where this user may."""
+    mounted: list[Path] = []
+
+    def mount(options: str) -> Path:
+        folder = tmp_path / f"disk-{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"this user may not mount a disk ({error})")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def limited(kilobytes: int, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run a command whose files may not grow beyond a size, as under a quota."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, kilobytes * 1024))
+
+    return subprocess.run(
+        [sys.executable, "-m", "pex_lightning", *args],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def assert_one_line(outcome: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert outcome.returncode == 2, outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    last = outcome.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: "), outcome.stderr
+    for word in words:
+        assert word in last, (word, last)
+
+
+def parts(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.name.endswith(".part")]
+
+
+@pytest.mark.slow
+def test_a_run_under_a_quota_ends_in_a_line_and_goes_on(tiny, command, tmp_path: Path) -> None:
+    args = tiny(tmp_path, "--model.hidden_dims=[64,64]")
+    outcome = limited(200, *args)
+    assert_one_line(outcome, "tiny/offline", "File too large", "--ckpt_path last")
+    assert not parts(tmp_path)
+    outcome = command(*args, "--ckpt_path=last")
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("size", [4, 60, 500, 1_000, 1_400, 1_700, 2_000])
+def test_a_run_on_a_full_disk_ends_in_a_line_and_goes_on(
+    size: int, tiny, command, disk: Disk
+) -> None:
+    root = disk(f"size={size}k")
+    args = tiny(root, "--model.hidden_dims=[64,64]", "--trainer.max_steps=20000")
+    outcome = limited(10**6, *args, "--run.save_every=50", "--offline.max_steps=200")
+    assert_one_line(outcome, str(root), "No space left on device")
+    assert not parts(root)
+    whole = [read_checkpoint(path) for path in root.glob("tiny/*/checkpoints/*.ckpt")]
+    assert size < 1_000 or whole
+    subprocess.run(["mount", "-o", "remount,size=100m", str(root)], check=True)
+    steps = [f"--trainer.max_steps={20_000 if size >= 1_400 else 40}", "--offline.max_steps=200"]
+    outcome = command(*args, *steps, "--run.save_every=5000", "--ckpt_path=last")
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_read_only_is_named(tiny, command, refused, disk: Disk) -> None:
+    root = disk("size=1m,ro")
+    refused(command(*tiny(root)), str(root), "Read-only file system")
+
+
+@pytest.mark.parametrize("kilobytes", [4, 40])
+def test_a_recording_under_a_quota_ends_in_a_line(kilobytes: int, tmp_path: Path) -> None:
+    path = tmp_path / "out.hdf5"
+    outcome = limited(kilobytes, "data", "make", "pointmaze-medium", "--rows=3000", f"--out={path}")
+    assert_one_line(outcome, str(path), "File too large")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_killed_processes_left_is_removed_by_the_next_writer(tmp_path: Path) -> None:
+    path, other = tmp_path / "a[1].bin", tmp_path / "a1.bin"
+    program = (
+        "import os, sys; from pathlib import Path; "
+        "from pex_lightning.files.atomic import replaced; "
+        "[replaced(Path(name)).__enter__() for name in sys.argv[1:]]; os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(path), str(other)], check=False)
+    assert len(parts(tmp_path)) == 2
+    with replaced(path) as mine, replaced(path):
+        # That of this process, and of another file, stay.
+        assert mine.exists()
+        assert len(parts(tmp_path)) == 3
+    assert len(parts(tmp_path)) == 1
+    with replaced(other):
+        pass
+    assert not parts(tmp_path)
