@@ -89,7 +89,7 @@ def attempt(
     except UserError as error:
         result, message = None, str(error)
     assert time.monotonic() - begin < seconds
-    assert message is None or len(message) < 2_500, message
+    assert message is None or len(message) < 2_500, message[:500]
     return result, message
 
 
