@@ -199,7 +199,7 @@ def _no_space(metadata: MinariMetadata, key: str) -> UserError:
         f"{metadata.source}: {metadata.folder}/metadata.json has no {key}. Write the dataset again "
         "with create_dataset_from_buffers(..., observation_space=..., action_space=...); if it is "
         "kept as hdf5 and its observations are plain arrays, it is enough to name its environment "
-        "with --data.env."
+        "with --data.env (`data info`: --env)."
     )
 
 
