@@ -46,7 +46,7 @@ def read(folder: Path, segment: Any) -> None:
 @seeds
 @counts(30, 2_000)
 def test_a_damaged_file_is_refused(tmp_path: Path, count: int, seed: int) -> None:
-    segment = write_segment(tmp_path, rows(), 0)
+    segment = write_segment(tmp_path, rows(), 0, SIZES)
     file = tmp_path / segment.file
     for damaged in mutated(file.read_bytes(), count, seed, head=2**14):
         file.write_bytes(damaged)
@@ -84,7 +84,7 @@ def change(columns: dict[str, Any], rng: np.random.Generator) -> None:
 @seeds
 @counts(60, 2_000)
 def test_a_file_with_other_columns_is_refused(tmp_path: Path, count: int, seed: int) -> None:
-    segment = write_segment(tmp_path, rows(), 0)
+    segment = write_segment(tmp_path, rows(), 0, SIZES)
     file = tmp_path / segment.file
     rng = np.random.default_rng(seed)
     for _ in range(count):

@@ -49,7 +49,9 @@ def same(first: TensorDict, second: TensorDict) -> bool:
 
 def test_segments_are_read_back_in_order(tmp_path: Path) -> None:
     folder = tmp_path / "rank-0"
-    segments = [write_segment(folder, rows(*span), span[0]) for span in ((0, 4), (4, 5), (5, 11))]
+    segments = [
+        write_segment(folder, rows(*span), span[0], SIZES) for span in ((0, 4), (4, 5), (5, 11))
+    ]
     assert [(s.start, s.stop) for s in segments] == [(0, 4), (4, 5), (5, 11)]
     found = read_segments(folder, [Segment.from_dict(s.to_dict()) for s in segments], SIZES)
     assert found is not None
@@ -59,7 +61,7 @@ def test_segments_are_read_back_in_order(tmp_path: Path) -> None:
 
 
 def test_the_same_rows_written_again_do_not_replace_the_file(tmp_path: Path) -> None:
-    first, second = (write_segment(tmp_path, rows(0, 4), 0) for _ in range(2))
+    first, second = (write_segment(tmp_path, rows(0, 4), 0, SIZES) for _ in range(2))
     assert first.file != second.file
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -67,7 +69,7 @@ def test_the_same_rows_written_again_do_not_replace_the_file(tmp_path: Path) -> 
 def test_unlisted_segments_and_interrupted_writes_are_removed_and_nothing_else(
     tmp_path: Path,
 ) -> None:
-    keep, drop = (write_segment(tmp_path, rows(start, start + 2), start) for start in (0, 2))
+    keep, drop = (write_segment(tmp_path, rows(start, start + 2), start, SIZES) for start in (0, 2))
     (tmp_path / f".{drop.file}.part").touch()
     (tmp_path / "notes.txt").touch()
     remove_unlisted(tmp_path, {keep.file})
@@ -84,12 +86,12 @@ def test_a_write_that_fails_leaves_no_segment(
 
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(OSError, match="no space"):
-        write_segment(tmp_path, rows(0, 4), 0)
+        write_segment(tmp_path, rows(0, 4), 0, SIZES)
     assert not list(tmp_path.glob("rows-*"))
 
 
 def test_a_missing_segment_is_named(tmp_path: Path) -> None:
-    segment = write_segment(tmp_path, rows(0, 4), 0)
+    segment = write_segment(tmp_path, rows(0, 4), 0, SIZES)
     (tmp_path / segment.file).unlink()
     with pytest.raises(UserError, match=rf"{segment.file}.*not there"):
         read_segments(tmp_path, [segment], SIZES)
@@ -126,14 +128,14 @@ def not_tensors(path: Path) -> None:
     ],
 )
 def test_a_damaged_segment_is_a_user_error(damage: Any, says: str, tmp_path: Path) -> None:
-    segment = write_segment(tmp_path, rows(0, 4), 0)
+    segment = write_segment(tmp_path, rows(0, 4), 0, SIZES)
     damage(tmp_path / segment.file)
     with pytest.raises(UserError, match=rf"{segment.file}.*{says}"):
         read_segments(tmp_path, [segment], SIZES)
 
 
 def test_an_altered_number_is_found_by_its_checksum(tmp_path: Path) -> None:
-    segment = write_segment(tmp_path, rows(0, 4), 0)
+    segment = write_segment(tmp_path, rows(0, 4), 0, SIZES)
     path = tmp_path / segment.file
     content = bytearray(path.read_bytes())
     content[content.find(rows(0, 4)["observation"].numpy().tobytes()) + 6] ^= 1
@@ -167,6 +169,14 @@ def first(number: float) -> Any:
     return change
 
 
+def test_rows_that_could_not_be_read_again_are_not_written(tmp_path: Path) -> None:
+    odd = rows(0, 4)
+    odd["action"][2] = torch.nan
+    with pytest.raises(UserError, match=r"cannot be kept in .*: action has NaN or infinity"):
+        write_segment(tmp_path / "rank-0", odd, 0, SIZES)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -193,7 +203,7 @@ def first(number: float) -> Any:
     ],
 )
 def test_rows_that_no_run_writes_are_refused(damage: Any, says: str, tmp_path: Path) -> None:
-    segment = write_segment(tmp_path, rows(0, 4), 0)
+    segment = write_segment(tmp_path, rows(0, 4), 0, SIZES)
     damage(tmp_path / segment.file)
     with pytest.raises(UserError, match=rf"{segment.file}.*{says}"):
         read_segments(tmp_path, [segment], SIZES)

@@ -25,11 +25,12 @@ from pex_lightning.data.loader import ChunkLoader
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.schedule import chunk_updates
 from pex_lightning.envs.factory import EnvFactory
-from pex_lightning.errors import UserError, check_range, in_one_line
+from pex_lightning.errors import check_range, in_one_line
 from pex_lightning.replay.layout import RowSizes
 from pex_lightning.replay.mix import online_buffer, sample_chunk
 from pex_lightning.replay.store import (
     Segment,
+    check_processes,
     damaged,
     read_manifest,
     read_segments,
@@ -140,7 +141,7 @@ class OnlineData(OfflineData):
         start = max(self._stored, oldest)
         if start < self._collected:
             rows = self._online[self._places(start, self._collected)]
-            self._segments.append(write_segment(folder, rows, start))
+            self._segments.append(write_segment(folder, rows, start, self._row_sizes()))
             self._stored = self._collected
         self._segments = [segment for segment in self._segments if segment.stop > oldest]
         mine = [segment.to_dict() for segment in self._segments]
@@ -180,16 +181,10 @@ class OnlineData(OfflineData):
         assert trainer is not None
         path = Path(str(trainer.ckpt_path))
         manifest = read_manifest(state, path)
-        if len(manifest) != self._world_size:
-            raise UserError(
-                f"{path} was written by {len(manifest)} process(es), this run has "
-                f"{self._world_size}. Resume with --trainer.devices {len(manifest)}."
-            )
-        module: Any = trainer.lightning_module
-        env, members = self.describe().env, module.acting_policy().members
+        check_processes(manifest, self._world_size, path)
         folder = path.parent / "replay" / f"rank-{trainer.global_rank}"
         segments = manifest[trainer.global_rank]
-        rows = read_segments(folder, segments, RowSizes(env.obs_dim, env.action_dim, len(members)))
+        rows = read_segments(folder, segments, self._row_sizes())
         collected = state["collected"]
         try:
             self.statistics.load_state_dict(state["statistics"])
@@ -290,6 +285,10 @@ class OnlineData(OfflineData):
         if self._collection is not None:
             self._collection.close()
             self._collection = None
+
+    def _row_sizes(self) -> RowSizes:
+        module: Any = self._bounded_trainer().lightning_module
+        return RowSizes.of(self.describe().env, module.acting_policy().members)
 
     @property
     def _most_at_once(self) -> int:

@@ -112,8 +112,7 @@ def read_experience(path: str | Path) -> Experience:
             "runs/<name>/online/checkpoints/last.ckpt."
         )
     manifest = read_manifest(checkpoint.data_state, checkpoint.path)
-    env = header.data.env
-    sizes = RowSizes(env.obs_dim, env.action_dim, len(header.members))
+    sizes = RowSizes.of(header.data.env, header.members)
     ranks = []
     for rank, segments in enumerate(manifest):
         folder = checkpoint.path.parent / "replay" / f"rank-{rank}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from pex_lightning.envs.make import EnvSpec
 from pex_lightning.errors import shortened
 
 
@@ -24,6 +25,11 @@ class RowSizes:
     observation: int
     action: int
     members: int
+
+    @classmethod
+    def of(cls, env: EnvSpec, members: Sequence[str]) -> RowSizes:
+        """Sizes of rows that a policy with these members collects in an environment."""
+        return cls(env.obs_dim, env.action_dim, len(members))
 
     def columns(self) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         """Type and shape of a row in each column of a file."""

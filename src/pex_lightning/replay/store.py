@@ -87,6 +87,19 @@ def read_manifest(state: object, path: Path) -> list[list[Segment]]:
     return manifest
 
 
+def check_processes(manifest: Sequence[object], world_size: int, path: Path) -> None:
+    """Check that a run has as many processes as the one that wrote a checkpoint.
+
+    Raises:
+        UserError: It has not.
+    """
+    if len(manifest) != world_size:
+        raise UserError(
+            f"{path} was written by {len(manifest)} process(es), this run has {world_size}. Resume "
+            f"with --trainer.devices {len(manifest)}."
+        )
+
+
 def damaged(path: Path, reason: str) -> UserError:
     """An error for a checkpoint whose replay buffer cannot be used."""
     return UserError(
@@ -94,14 +107,22 @@ def damaged(path: Path, reason: str) -> UserError:
     )
 
 
-def write_segment(folder: Path, rows: TensorDictBase, start: int) -> Segment:
-    """Write rows `[N]` aside, then rename them into `folder`."""
+def write_segment(folder: Path, rows: TensorDictBase, start: int, sizes: RowSizes) -> Segment:
+    """Write rows `[N]` aside, then rename them into `folder`.
+
+    Raises:
+        UserError: They could not be read again: a policy of the user's gave something else than
+            finite numbers of these sizes.
+    """
+    columns = {"/".join(_path(key)): value.clone() for key, value in _leaves(rows)}
+    problem = next(problems(columns, rows.shape[0], sizes), None)
+    if problem is not None:
+        raise UserError(f"what was collected cannot be kept in {folder}: {problem}.")
     folder.mkdir(parents=True, exist_ok=True)
     stop = start + rows.shape[0]
     # A run resumed from an older checkpoint writes the same rows again, and must not replace
     # those that a newer checkpoint still lists.
     name = f"rows-{start:09d}-{stop:09d}-{secrets.token_hex(4)}.pt"
-    columns = {"/".join(_path(key)): value.clone() for key, value in _leaves(rows)}
     with replaced(folder / name) as aside:
         torch.save(columns, aside)
     return Segment(name, start, stop)
