@@ -19,7 +19,7 @@ from pex_lightning.errors import UserError, shortened
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 50
-MAX_NODES = 3_000
+MAX_NODES = 5_000
 """jsonargparse takes time quadratic in the length of some lists."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
