@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -201,6 +202,39 @@ def test_columns_of_another_kind_are_refused(file: Path, key: str, value: Any) -
     _, message = attempt(read_minari, ID)
     assert message is not None
     assert f"episode 1: '{key}'" in message
+
+
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [
+        ({"actions": np.full((STEPS, 2), np.nan)}, "'actions' has NaN or infinity"),
+        ({"rewards": [np.inf] * STEPS}, "'rewards' has NaN or infinity"),
+        ({"terminations": np.full(STEPS, 2)}, "neither false"),
+        ({"observations": np.array([[1], "x"], dtype=object)}, "'observations' has type object"),
+        ({"observations": [[1.0], [1.0, 2.0]]}, "episode 0: cannot be read"),
+        ({"observations": np.float32(1)}, "'observations' has no rows"),
+        ({"truncations": None}, "'truncations' has type object"),
+        ({"actions": np.zeros((STEPS + 1, 2))}, "rows of 'actions', expected 5"),
+    ],
+)
+def test_episodes_that_minari_reads_are_checked_too(
+    file: Path, monkeypatch: pytest.MonkeyPatch, odd: dict[str, Any], says: str
+) -> None:
+    minari = pytest.importorskip("minari", reason="the package minari is not installed")
+    file.write_text(text({**metadata(), "data_format": "arrow"}))
+    (file.parent / "0").mkdir()
+    episode = {
+        "observations": np.zeros((STEPS + 1, 3)),
+        "actions": np.zeros((STEPS, 2)),
+        "rewards": np.zeros(STEPS),
+        "terminations": np.zeros(STEPS, bool),
+        "truncations": np.zeros(STEPS, bool),
+    }
+    episodes = [SimpleNamespace(**{**episode, **odd}), SimpleNamespace(**episode)]
+    monkeypatch.setattr(minari, "load_dataset", lambda dataset_id: episodes)
+    _, message = attempt(read_minari, ID)
+    assert message is not None
+    assert says in message
 
 
 def test_nobody_is_told_to_delete_data(file: Path) -> None:

@@ -22,6 +22,7 @@ MAX_DEPTH = 50
 MAX_NODES = 5_000
 """jsonargparse takes time quadratic in the length of some lists."""
 
+_LIMITED: set[str] = set()
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -53,17 +54,17 @@ def read_config(path: Path) -> Any:
 
 def limit_values(mode: str) -> None:
     """Bound what parsers of this mode of jsonargparse load: values, and files that values name."""
+    if mode in _LIMITED:
+        return
     # The loader of some modes exists only after its first use.
     ArgumentParser(parser_mode=mode, exit_on_error=False).parse_string("{}")
     loader = get_loader(mode)
-    if getattr(loader, "limited", False):
-        return
 
     def limited(text: str) -> Any:
         return _load(text, loader, f"the value {shortened(text, 40)!r}")
 
-    limited.limited = True  # type: ignore[attr-defined]
     set_loader(mode, limited, (yaml.YAMLError,))
+    _LIMITED.add(mode)
 
 
 def _load(text: str, loader: Callable[[str], Any], where: str) -> Any:

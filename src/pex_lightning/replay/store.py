@@ -160,7 +160,7 @@ def _read_segment(path: Path, segment: Segment, sizes: RowSizes) -> TensorDict:
     if problem is not None:
         raise UserError(
             f"{path}, a part of the replay buffer, is damaged or was altered: {problem}. Resume "
-            "from another checkpoint."
+            "from another checkpoint, or begin the stage again with --offline.ckpt_path."
         )
     return TensorDict(
         {tuple(key.split("/")): value.detach() for key, value in columns.items()},

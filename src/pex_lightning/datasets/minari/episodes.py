@@ -266,9 +266,9 @@ def _from_minari(metadata: MinariMetadata, parts: Sequence[Part]) -> Iterator[Ep
             f"{metadata.source} is kept as {metadata.data_format}, which needs the package "
             f"minari; run: {PIP}"
         ) from error
-    index = -1
+    index = 0
     try:
-        for index, episode in enumerate(minari.load_dataset(metadata.dataset_id)):
+        for episode in minari.load_dataset(metadata.dataset_id):
             source = f"{metadata.source}, episode {index}"
             observations = tuple(
                 Column(
@@ -285,11 +285,12 @@ def _from_minari(metadata: MinariMetadata, parts: Sequence[Part]) -> Iterator[Ep
                 for key in ("actions", "rewards", "terminations", "truncations")
             }
             yield Episode(source, observations, **columns)
+            index += 1
     # Minari's storage layers raise many types of errors.
     except UserError:
         raise
     except Exception as error:
         raise UserError(
-            f"{metadata.source}, episode {index + 1}: cannot be read "
+            f"{metadata.source}, episode {index}: cannot be read "
             f"({shortened(in_one_line(error))}). {REPAIR}"
         ) from error
