@@ -7,11 +7,11 @@ means. An offline stage that was skipped shows as the online stage's start.
 
 from __future__ import annotations
 
-import csv
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pex_lightning.callbacks.csv_logger import parse_log
 from pex_lightning.handover import read_checkpoint
 
 EARLY_STEPS = 10_000
@@ -38,8 +38,7 @@ def _evaluations(stage: Path) -> list[tuple[int, float]]:
     file = stage / "metrics.csv"
     if not file.exists():
         return []
-    with file.open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
+    _, rows, _ = parse_log(file.read_bytes())
     return [(int(row["step"]), float(row["eval/score"])) for row in rows if row["eval/score"]]
 
 

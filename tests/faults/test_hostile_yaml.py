@@ -33,12 +33,12 @@ def given(command: Any, tmp_path: Path) -> Any:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (BOMB, "more than 3000 values"),
+        (BOMB, "more than 5000 values"),
         ("data: " + DEEP, "depth"),
         ("\n".join(" " * level + "a:" for level in range(900)), "more than 50 levels"),
         ("a: &a [[[x]]]\n" + f"b: {'[' * 48}*a{']' * 48}", "more than 50 levels"),
         ("data: &a\n  env_kwargs: *a\n", "inside of what it stands for"),
-        ("data: [" + "1, " * 5_000 + "]", "more than 3000 values"),
+        ("data: [" + "1, " * 5_000 + "]", "more than 5000 values"),
         ("#" + "x" * 2**20, "larger than 1048576 bytes"),
         ("data: *unknown\n", "undefined alias"),
         (b"data: \xff\xfe\n", "cannot be read"),
@@ -77,7 +77,7 @@ def test_no_tag_runs_code(given: Any, refused: Any, tmp_path: Path, tag: str) ->
         ('--data.env_kwargs={"a": ' * 3_000, "--data"),
         ("--data.env_kwargs=&a {b: *a}", "inside of what it stands for"),
         ('--data.env_kwargs={"a": 1, "a": 2}', "gives 'a' again"),
-        ("--model.hidden_dims=[" + "1, " * 5_000 + "]", "more than 3000 values"),
+        ("--model.hidden_dims=[" + "1, " * 5_000 + "]", "more than 5000 values"),
         ("--trainer.max_steps=" + "9" * 5_000, "--trainer.max_steps"),
         ("--run.name=\udcff", "not valid UTF-8"),
     ],
@@ -93,7 +93,7 @@ def test_files_that_values_name_have_the_same_limits(
 ) -> None:
     bomb = tmp_path / "trainer.yaml"
     bomb.write_text(BOMB)
-    refused(given("run: {}\n", f"--trainer={bomb}"), "more than 3000 values")
+    refused(given("run: {}\n", f"--trainer={bomb}"), "more than 5000 values")
 
 
 def test_commands_other_than_fit_have_the_same_limits(command: Any, refused: Any) -> None:

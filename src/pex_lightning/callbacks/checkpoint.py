@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from pex_lightning.data.stage_data import stage_data
 from pex_lightning.errors import UserError
 from pex_lightning.files.atomic import remove_leftovers, replaced
 from pex_lightning.handover import read_checkpoint
-from pex_lightning.replay.store import remove_unlisted
+from pex_lightning.replay.store import read_manifest, remove_unlisted
 
 _log = logging.getLogger(__name__)
 
@@ -145,9 +146,11 @@ def _check_finite(trainer: Trainer, path: Path) -> None:
 def _replay_files(path: Path, rank: int) -> set[str]:
     """Names of the replay files that an existing checkpoint of an online run needs."""
     try:
-        state = read_checkpoint(path).data_state or {}
+        state = read_checkpoint(path).data_state
+        if not isinstance(state, Mapping) or not state.get("replay"):
+            return set()
+        manifest = read_manifest(state, path)
     except UserError as error:
         _log.warning("%s It is left as it is until it is written anew.", error)
         return set()
-    manifest = state.get("replay") or []
-    return {segment["file"] for segment in manifest[rank]} if rank < len(manifest) else set()
+    return {segment.file for segment in manifest[rank]} if rank < len(manifest) else set()

@@ -8,7 +8,7 @@ import logging
 import re
 import shutil
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,39 +113,46 @@ class MetricsCSV(Logger):
         if not self._file.is_file():
             raise UserError(f"{self._file} is not a file, so no metrics can be written. Move it.")
         try:
-            content = self._file.read_bytes()
-            lines = content.splitlines()
-            if content and not content.endswith(b"\n"):
-                # A number that was cut off looks like another number.
-                lines[-1] = b""
-            header, rows = _parse(lines)
-            if len(rows) < len(lines) - 1:
-                self._keep_damaged(f"{len(rows)} of its {len(lines) - 1} rows can be read")
+            header, rows, lost = parse_log(self._file.read_bytes())
+            if lost:
+                self._keep_damaged(len(rows), lost)
         except OSError as error:
             raise UserError(f"{self._file} cannot be read or kept: {error.strerror}.") from error
         self._columns = header + [name for name in self._columns if name not in header]
-        self._rows = [row for row in rows if int(row["step"]) <= resume_step]
+        self._rows += [row for row in rows if int(row["step"]) <= resume_step]
 
     @rank_zero_only
-    def _keep_damaged(self, found: str) -> None:
+    def _keep_damaged(self, readable: int, lost: int) -> None:
         folder = self._file.parent
         names = (folder / f"metrics-damaged-{number}.csv" for number in itertools.count(1))
         kept = next(name for name in names if not name.exists())
         with replaced(kept) as aside:
             shutil.copyfile(self._file, aside)
-        _log.warning(f"{self._file} is damaged: {found}. They are kept, and the old file is {kept}")
+        _log.warning(
+            f"{self._file} is damaged: {readable} of its {readable + lost} rows can be read and "
+            f"stay in it; as it was, it is kept as {kept}."
+        )
 
 
-def _parse(lines: Sequence[bytes]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Read the header and the rows that are whole; no rows if the header is not that of a log.
+def parse_log(content: bytes) -> tuple[list[str], list[dict[str, str]], int]:
+    """Read a `metrics.csv`, which may be damaged.
 
     Each line is read by itself, so that a quote in a damaged one does not swallow the next.
+
+    Returns:
+        The columns, the rows that are whole, and the number of rows that are not; without a
+        header of a log no row is.
     """
+    lines = content.splitlines()
+    if content and not content.endswith(b"\n"):
+        # A number that was cut off looks like another number.
+        lines[-1] = b""
     header, *rows = [_cells(line) for line in lines] or [[]]
     if header[:1] != ["step"] or len(set(header)) < len(header) or "" in header:
-        return ["step"], []
+        return ["step"], [], len(rows)
     whole = [cells for cells in rows if len(cells) == len(header) and _STEP.fullmatch(cells[0])]
-    return header, [dict(zip(header, cells, strict=True)) for cells in whole]
+    found = [dict(zip(header, cells, strict=True)) for cells in whole]
+    return header, found, len(rows) - len(whole)
 
 
 def _cells(line: bytes) -> list[str]:

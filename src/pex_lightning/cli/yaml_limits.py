@@ -20,13 +20,13 @@ from pex_lightning.errors import UserError, shortened
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 50
-MAX_NODES = 3_000
+MAX_NODES = 5_000
 """jsonargparse takes time quadratic in the length of some lists."""
 
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE]\+?\d+")
 _TEXT_FLAG = re.compile(r"name|root|path|folder|dir|kwargs|dataset|\.env|logger|callbacks")
 _SMALLEST_WHOLE, _LARGEST_WHOLE = 1e3, 2.0**53
-
+_LIMITED: set[str] = set()
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -58,17 +58,17 @@ def read_config(path: Path) -> Any:
 
 def limit_values(mode: str) -> None:
     """Bound what parsers of this mode of jsonargparse load: values, and files that values name."""
+    if mode in _LIMITED:
+        return
     # The loader of some modes exists only after its first use.
     ArgumentParser(parser_mode=mode, exit_on_error=False).parse_string("{}")
     loader = get_loader(mode)
-    if getattr(loader, "limited", False):
-        return
 
     def limited(text: str) -> Any:
         return _with_integers(_load(text, loader, f"the value {shortened(text, 40)!r}"))
 
-    limited.limited = True  # type: ignore[attr-defined]
     set_loader(mode, limited, (yaml.YAMLError,))
+    _LIMITED.add(mode)
 
 
 def _with_integers(value: Any) -> Any:

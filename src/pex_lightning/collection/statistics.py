@@ -87,8 +87,15 @@ class OnlineStatistics:
         return {"episodes": self.episodes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        self.episodes = int(state["episodes"])
+        """Restore what `state_dict` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is missing or has the wrong type.
+        """
+        episodes = state["episodes"]
+        if type(episodes) is not int or episodes < 0:
+            raise ValueError(f"{episodes!r:.40} episodes")
+        self.episodes = episodes
 
     def _clear(self) -> None:
         self._frames = 0

@@ -25,9 +25,17 @@ from pex_lightning.data.loader import ChunkLoader
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.schedule import chunk_updates
 from pex_lightning.envs.factory import EnvFactory
-from pex_lightning.errors import UserError, check_range
+from pex_lightning.errors import check_range, in_one_line
+from pex_lightning.replay.layout import RowSizes
 from pex_lightning.replay.mix import online_buffer, sample_chunk
-from pex_lightning.replay.store import Segment, read_segments, write_segment
+from pex_lightning.replay.store import (
+    Segment,
+    check_processes,
+    damaged,
+    read_manifest,
+    read_segments,
+    write_segment,
+)
 from pex_lightning.seeding import derive_seed, global_seed
 
 _log = logging.getLogger(__name__)
@@ -134,7 +142,7 @@ class OnlineData(OfflineData):
         start = max(self._stored, oldest)
         if start < self._collected:
             rows = self._online[self._places(start, self._collected)]
-            self._segments.append(write_segment(folder, rows, start))
+            self._segments.append(write_segment(folder, rows, start, self._row_sizes()))
             self._stored = self._collected
         self._segments = [segment for segment in self._segments if segment.stop > oldest]
         mine = [segment.to_dict() for segment in self._segments]
@@ -167,32 +175,29 @@ class OnlineData(OfflineData):
         """Fill the replay buffer from the files beside the checkpoint.
 
         Raises:
-            UserError: The files are not there, or were written by another number of processes.
+            UserError: The files are not there, are damaged, or were written by another number of
+                processes.
         """
         trainer = self.trainer
         assert trainer is not None
-        manifest, path = state["replay"], trainer.ckpt_path
-        if manifest is None or path is None:
-            raise UserError(
-                f"{path} was saved without its replay buffer, so training cannot go on from it. "
-                "Resume from last.ckpt or best.ckpt of the run."
-            )
-        if len(manifest) != self._world_size:
-            raise UserError(
-                f"{path} was written by {len(manifest)} process(es), this run has "
-                f"{self._world_size}. Resume with --trainer.devices {len(manifest)}."
-            )
-        folder = Path(path).parent / "replay" / f"rank-{trainer.global_rank}"
-        segments = [Segment.from_dict(raw) for raw in manifest[trainer.global_rank]]
-        rows = read_segments(folder, segments)
-        collected = int(state["collected"])
+        path = Path(str(trainer.ckpt_path))
+        manifest = read_manifest(state, path)
+        check_processes(manifest, self._world_size, path)
+        folder = path.parent / "replay" / f"rank-{trainer.global_rank}"
+        segments = manifest[trainer.global_rank]
+        rows = read_segments(folder, segments, self._row_sizes())
+        collected = state["collected"]
+        try:
+            self.statistics.load_state_dict(state["statistics"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(path, f"its statistics cannot be read ({in_one_line(error)})") from error
         self._online = online_buffer(self.buffer_size)
         if rows is not None:
             self._online.extend(rows[-self.buffer_size :])
         self._first = collected - len(self._online)
         self._collected = self._stored = collected
-        self._store_folder, self._segments, self._manifest = folder, segments, manifest
-        self.statistics.load_state_dict(state["statistics"])
+        self._store_folder, self._segments = folder, segments
+        self._manifest = [[part.to_dict() for part in parts] for parts in manifest]
         _log.info(
             f"Resumed with {len(self._online):,} rows in the replay buffer; the interrupted "
             "episode is dropped and a new one starts."
@@ -281,6 +286,10 @@ class OnlineData(OfflineData):
         if self._collection is not None:
             self._collection.close()
             self._collection = None
+
+    def _row_sizes(self) -> RowSizes:
+        module: Any = self._bounded_trainer().lightning_module
+        return RowSizes.of(self.describe().env, module.acting_policy().members)
 
     @property
     def _most_at_once(self) -> int:

@@ -18,7 +18,7 @@ from gymnasium import spaces
 
 from pex_lightning import calls
 from pex_lightning.envs.standard import StandardEnv, standardise, time_limit
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, shortened
 
 _OURS = "pex_lightning/"
 # What gymnasium and the constructors of environments raise for an id or arguments they refuse.
@@ -101,8 +101,8 @@ def make_env(
             env = gymnasium.make(env_id, **{"disable_env_checker": True, **kwargs})
         except _REFUSALS as error:
             raise UserError(
-                f"environment {env_id}: could not be made with env_kwargs {kwargs}: "
-                f"{str(error) or repr(error)}"
+                f"environment {env_id}: could not be made with env_kwargs "
+                f"{shortened(str(kwargs))}: {shortened(str(error) or repr(error), 500)}"
             ) from error
         finally:
             calls.end()
@@ -147,11 +147,13 @@ def _checked_kwargs(env_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     if env_kwargs is None:
         return {}
     if not isinstance(env_kwargs, Mapping):
-        raise UserError(f"env_kwargs: found {env_kwargs!r}, expected a mapping of names to values")
+        raise UserError(
+            f"env_kwargs: found {env_kwargs!r:.200}, expected a mapping of names to values"
+        )
     for name, value in env_kwargs.items():
         if not isinstance(name, str) or not _is_primitive(value):
             raise UserError(
-                f"env_kwargs: found {name!r}: {value!r} ({type(value).__name__}), expected "
+                f"env_kwargs: found {name!r:.80}: {value!r:.80} ({type(value).__name__}), expected "
                 "numbers, strings, booleans, null, or lists and mappings of them, because "
                 "checkpoints carry them"
             )
@@ -189,7 +191,7 @@ def _find(env_id: str) -> None:
     close = [ids[match] for match in difflib.get_close_matches(wanted, ids, n=3, cutoff=0.5)]
     ours = sorted(key for key in gymnasium.registry if key.startswith(_OURS))
     raise UserError(
-        f"environment: found no environment {env_id!r}; "
+        f"environment: found no environment {env_id!r:.200}; "
         + (f"closest ids: {', '.join(close)}; " if close else "")
         + f"ids of this package: {', '.join(ours)}"
     )
@@ -220,7 +222,7 @@ def _check_argument_names(env_id: str, kwargs: Mapping[str, Any]) -> None:
             close = difflib.get_close_matches(name, parameters, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise UserError(
-                f"env_kwargs of {env_id}: found {name!r}, expected some of "
+                f"env_kwargs of {env_id}: found {name!r:.80}, expected some of "
                 f"{', '.join(sorted(parameters))}{hint}"
             )
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
-import torch
 from tensordict import TensorDict
 
 from pex_lightning.datasets.arrays import write_d4rl
 from pex_lightning.errors import UserError
 from pex_lightning.handover import CheckpointHeader, read_checkpoint
-from pex_lightning.replay.store import Segment, read_segments
+from pex_lightning.replay.layout import RowSizes
+from pex_lightning.replay.store import read_manifest, read_segments
 from pex_lightning.version import __version__
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -106,17 +105,20 @@ def read_experience(path: str | Path) -> Experience:
     """
     checkpoint = read_checkpoint(path)
     header = checkpoint.header
-    manifest = _manifest(checkpoint.data_state, checkpoint.path)
+    if checkpoint.data_state is None:
+        raise UserError(
+            f"{checkpoint.path} has no replay buffer: it is of the offline stage, which collects "
+            "nothing. Give a checkpoint of the online stage, "
+            "runs/<name>/online/checkpoints/last.ckpt."
+        )
+    manifest = read_manifest(checkpoint.data_state, checkpoint.path)
+    sizes = RowSizes.of(header.data.env, header.members)
     ranks = []
     for rank, segments in enumerate(manifest):
         folder = checkpoint.path.parent / "replay" / f"rank-{rank}"
-        try:
-            rows = read_segments(folder, segments)
-        except (KeyError, RuntimeError, ValueError) as error:
-            reason = f"its parts in {folder} do not fit together"
-            raise _damaged(checkpoint.path, reason) from error
+        rows = read_segments(folder, segments, sizes)
         if rows is not None:
-            ranks.append(_columns(rows, header, checkpoint.path))
+            ranks.append(_columns(rows, header))
     if not ranks:
         raise UserError(
             f"{checkpoint.path}: its replay buffer is empty, so there is nothing to export. Take a "
@@ -160,48 +162,11 @@ def export_d4rl(experience: Experience, path: str | PathLike[str], *, overwrite:
     return path
 
 
-def _manifest(state: object, path: Path) -> list[list[Segment]]:
-    """Return the buffer's segments of each process.
-
-    Raises:
-        UserError: There are no segments, or rows between segments are missing.
-    """
-    if not isinstance(state, Mapping):
-        raise UserError(
-            f"{path} has no replay buffer: it is of the offline stage, which collects nothing. "
-            "Give a checkpoint of the online stage, runs/<name>/online/checkpoints/last.ckpt."
-        )
-    raw = state.get("replay")
-    if raw is None:
-        raise UserError(
-            f"{path} was saved without its replay buffer. Take last.ckpt or best.ckpt of the run."
-        )
-    try:
-        manifest = [[Segment.from_dict(segment) for segment in segments] for segments in raw]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(path, f"the list of its parts cannot be read ({error})") from error
-    for segments in manifest:
-        for before, after in itertools.pairwise(segments):
-            if before.stop != after.start:
-                raise _damaged(path, f"rows {before.stop} to {after.start} are missing")
-    return manifest
-
-
-def _columns(rows: TensorDict, header: CheckpointHeader, path: Path) -> dict[str, np.ndarray]:
+def _columns(rows: TensorDict, header: CheckpointHeader) -> dict[str, np.ndarray]:
     """Return the rows of one process by their names in `Experience`; `cut` marks cut episodes."""
-    columns = {key: rows.get(place, None) for key, place in _COLUMNS.items()}
-    missing = [key for key, value in columns.items() if not isinstance(value, torch.Tensor)]
-    if missing:
-        raise _damaged(path, f"it lacks {', '.join(missing)}")
-    found = {key: value.numpy() for key, value in columns.items()}
-    size, env = rows.shape[0], header.data.env
-    shapes: dict[str, Sequence[int]] = dict.fromkeys(found, (size,))
-    shapes |= dict.fromkeys(("observations", "next_observations"), (size, env.obs_dim))
-    shapes |= {"actions": (size, env.action_dim), "choice_probs": found["choice_probs"].shape}
-    for key, shape in shapes.items():
-        if found[key].size != np.prod(shape):
-            raise _damaged(path, f"{key} have shape {list(found[key].shape)}, expected {shape}")
-        found[key] = found[key].reshape(shape)
+    found = {key: rows.get(place).numpy() for key, place in _COLUMNS.items()}
+    for key in ("rewards", "terminals", "timeouts"):
+        found[key] = found[key][:, 0]
     # Computed in float64, to add no further rounding errors.
     raw_rewards = header.data.reward.inverse(found["rewards"].astype(np.float64))
     found["rewards"] = raw_rewards.astype(np.float32)
@@ -212,9 +177,3 @@ def _columns(rows: TensorDict, header: CheckpointHeader, path: Path) -> dict[str
     found["timeouts"] = (truncated | ~continues) & ~terminals
     found["cut"] = found["timeouts"] & ~truncated
     return found
-
-
-def _damaged(path: Path, reason: str) -> UserError:
-    return UserError(
-        f"{path}: its replay buffer is damaged or was altered: {reason}. Take another checkpoint."
-    )

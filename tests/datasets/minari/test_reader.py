@@ -380,6 +380,44 @@ def test_a_dataset_here_needs_no_minari(flat, monkeypatch):
 CORRIDOR = [[1, 1, 1, 1], [1, "r", "g", 1], [1, 1, 1, 1]]
 
 
+def test_without_spaces_those_of_the_environment_are_taken(root, flat):
+    expected = read_minari(ID, spec=SPEC)
+    alter(root, observation_space=None, action_space=None)
+    found = read_minari(ID, spec=SPEC)
+    assert found.info == expected.info
+    assert (found.transitions.tensordict == expected.transitions.tensordict).all()
+
+
+@pytest.mark.parametrize("key", ["observation_space", "action_space"])
+def test_without_spaces_and_without_an_environment_the_way_out_is_told(root, flat, key):
+    alter(root, **{key: None})
+    with pytest.raises(
+        UserError, match=rf"has no {key}\. Write the dataset again with .*--data.env"
+    ):
+        read_minari(ID)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (EnvSpec("Some-v0", {}, 4, (-1.0,) * 2, (1.0,) * 2, 7), r"shape \[3\], expected \[4\]"),
+        (EnvSpec("Some-v0", {}, 3, (-1.0,) * 3, (1.0,) * 3, 7), r"shape \[2\], expected \[3\]"),
+        (EnvSpec("Some-v0", {}, 3, (-0.1,) * 2, (0.1,) * 2, 7), "actions"),
+        (EnvSpec("Some-v0", {}, 3, (-1.0,) * 2, (1.0,) * 2, 7, GOALS), "has no observation_space"),
+    ],
+)
+def test_without_spaces_the_arrays_have_to_fit_the_environment(root, flat, spec, words):
+    alter(root, observation_space=None, action_space=None)
+    with pytest.raises(UserError, match=words):
+        read_minari(ID, spec=spec)
+
+
+def test_without_spaces_minari_is_not_asked_because_it_would_make_the_environment(root, flat):
+    alter(root, observation_space=None, data_format="arrow")
+    with pytest.raises(UserError, match="has no observation_space"):
+        read_minari(ID, spec=SPEC)
+
+
 def test_the_recording_environment_is_recovered_with_what_differs(root, flat):
     kwargs = {
         "maze_map": CORRIDOR,

@@ -17,7 +17,7 @@ from pex_lightning.datasets.minari.store import (
     read_metadata,
 )
 from pex_lightning.envs.make import env_spec
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, shortened
 
 # Wrappers of gymnasium that do not change observations, actions and rewards.
 _HARMLESS = frozenset(
@@ -33,6 +33,7 @@ _HARMLESS = frozenset(
 )
 # Arguments that only affect rendering.
 _RENDERING = frozenset({"render_mode", "width", "height", "camera_id", "camera_name"})
+_LONGEST_ID = 200
 _NO_SCORES = (
     "Scores on Minari's data are not comparable with D4RL's: data and environment are others"
 )
@@ -68,7 +69,7 @@ def minari_environment(dataset_id: str) -> tuple[str, dict[str, Any]]:
     limit = (metadata.env_spec or {}).get("max_episode_steps")
     defaults = registered.kwargs
     kwargs = {k: v for k, v in kwargs.items() if k not in defaults or defaults[k] != v}
-    if isinstance(limit, int) and limit != registered.max_episode_steps:
+    if type(limit) is int and limit != registered.max_episode_steps:
         kwargs["max_episode_steps"] = limit
     try:
         env_spec(env_id, kwargs)
@@ -116,7 +117,7 @@ def _recorded(metadata: MinariMetadata) -> tuple[str, dict[str, Any]]:
     """Return id and arguments of the dataset's environment if they are free of code and paths."""
     raw, source = metadata.env_spec, metadata.source
     env_id = None if raw is None else raw.get("id")
-    if raw is None or not isinstance(env_id, str):
+    if raw is None or not isinstance(env_id, str) or len(env_id) > _LONGEST_ID:
         raise UserError(
             f"{source} does not say which environment it was recorded in. Name it with --data.env."
         )
@@ -128,22 +129,23 @@ def _recorded(metadata: MinariMetadata) -> tuple[str, dict[str, Any]]:
     wrappers = [name for name in _wrappers(raw) if name not in _HARMLESS]
     if wrappers:
         raise UserError(
-            f"{source} was recorded in {env_id} inside of the wrappers {', '.join(wrappers)}, "
-            "which are code that the dataset names and are not imported. If the data are what the "
+            f"{source} was recorded in {env_id} inside of the wrappers "
+            f"{shortened(', '.join(wrappers))}, which are code that the dataset names and are not "
+            "imported. If the data are what the "
             f"environment without them gives, say so with --data.env {env_id}; else register an "
             "environment that has them and name it with --data.env."
         )
     kwargs = raw.get("kwargs") or {}
     if not isinstance(kwargs, Mapping):
         raise UserError(
-            f"{source}: found the arguments {kwargs!r} of {env_id}, expected a mapping."
+            f"{source}: found the arguments {kwargs!r:.200} of {env_id}, expected a mapping."
         )
     kept = {str(key): value for key, value in kwargs.items() if key not in _RENDERING}
     for key, value in kept.items():
         if _names_code_or_files(value):
             raise UserError(
-                f"{source} was recorded in {env_id} with the argument {key} = {value!r}, which is "
-                "not a plain value: it may name a file or code of another machine. "
+                f"{source} was recorded in {env_id} with the argument {key:.80} = {value!r:.80}, "
+                "which is not a plain value: it may name a file or code of another machine. "
                 f"{_way_out(env_id)}"
             )
     return env_id, kept

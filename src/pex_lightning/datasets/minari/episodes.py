@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +14,17 @@ import numpy as np
 
 from pex_lightning.datasets.columns import Column
 from pex_lightning.datasets.hdf5 import open_hdf5
-from pex_lightning.datasets.minari.store import PIP, MinariMetadata
+from pex_lightning.datasets.minari.store import PIP, REPAIR, MinariMetadata
 from pex_lightning.envs.standard import GOAL_KEYS
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, in_one_line, shortened
 
 if TYPE_CHECKING:
     from pex_lightning.envs.make import EnvSpec
+
+# gymnasium's and Minari's names of types; numpy takes structures and expressions too.
+_TYPES = re.compile(r"(float|u?int)(8|16|32|64)|bool", re.ASCII)
+_MOST_DIMENSIONS = 8
+_MOST_NUMBERS = 10**8
 
 
 @dataclass(frozen=True)
@@ -64,22 +70,24 @@ class Episode:
         Raises:
             UserError: A length or a shape is wrong.
         """
+        for column in (self.rewards, self.terminations, self.truncations):
+            column.check_shape(matrix=False)
+        columns = zip((*self.observations, self.actions), (*observations, actions), strict=True)
+        for column, part in columns:
+            shape: tuple[int, ...] | None = column.values.shape
+            if not shape or shape[1:] != part.shape:
+                found = "no rows" if not shape else f"rows of shape {list(shape[1:])}"
+                raise UserError(
+                    f"{self.source}: '{column.key}' has {found}, expected {list(part.shape)} as "
+                    f"the dataset says. It is damaged. {REPAIR}"
+                )
         steps = len(self.rewards)
         lengths = [(self.actions, steps), (self.terminations, steps), (self.truncations, steps)]
         for column, expected in [*lengths, *((column, steps + 1) for column in self.observations)]:
             if len(column) != expected:
                 raise UserError(
                     f"{self.source}: it has {steps} rewards and {len(column)} rows of "
-                    f"'{column.key}', expected {expected}. It is damaged: fetch the dataset again."
-                )
-        columns = zip((*self.observations, self.actions), (*observations, actions), strict=True)
-        for column, part in columns:
-            found = tuple(column.values.shape[1:])
-            if found != part.shape:
-                raise UserError(
-                    f"{self.source}: a row of '{column.key}' has shape {list(found)}, expected "
-                    f"{list(part.shape)} as the dataset says. It is damaged: fetch the dataset "
-                    "again."
+                    f"'{column.key}', expected {expected}. It is damaged. {REPAIR}"
                 )
 
 
@@ -88,12 +96,18 @@ def observation_parts(metadata: MinariMetadata, spec: EnvSpec | None) -> tuple[P
 
     Args:
         metadata: The dataset's metadata.
-        spec: The environment; its `obs_keys`, if any, determine the parts and their order.
+        spec: The environment; its `obs_keys`, if any, determine the parts and their order. If the
+            dataset does not say its space, its arrays have to be flat observations of this
+            environment.
 
     Raises:
         UserError: A part is not a Box of numbers, or the dataset lacks it.
     """
     space, wanted = metadata.observation_space, () if spec is None else spec.obs_keys
+    if space is None:
+        if spec is None or wanted or metadata.data_format != "hdf5":
+            raise _no_space(metadata, "observation_space")
+        return (Part("", (spec.obs_dim,)),)
     env = "" if spec is None else spec.id
     if space.get("type") != "Dict":
         if wanted:
@@ -120,13 +134,17 @@ def observation_parts(metadata: MinariMetadata, spec: EnvSpec | None) -> tuple[P
     return tuple(_box(spaces[key], f"observations ({key})", metadata, key) for key in keys)
 
 
-def action_part(metadata: MinariMetadata) -> Part:
-    """Return the Box of the actions.
+def action_part(metadata: MinariMetadata, spec: EnvSpec | None) -> Part:
+    """Return the Box of the actions; that of the environment if the dataset does not say it.
 
     Raises:
         UserError: The actions are not continuous, or not one-dimensional.
     """
     space = metadata.action_space
+    if space is None:
+        if spec is None or metadata.data_format != "hdf5":
+            raise _no_space(metadata, "action_space")
+        return Part("", (spec.action_dim,))
     part = _box(space, "actions", metadata)
     if np.dtype(str(space.get("dtype"))).kind != "f" or len(part.shape) != 1:
         raise UserError(
@@ -141,23 +159,48 @@ def _box(space: Any, what: str, metadata: MinariMetadata, key: str = "") -> Part
     kind = space.get("type") if isinstance(space, Mapping) else None
     expected = "expected numbers: a Box, or a dict of Boxes for observations"
     if kind != "Box":
+        kind = shortened(str(kind), 40)
         raise UserError(f"{metadata.source}: its {what} are of the kind {kind}; {expected}.")
     if "/" in key or key in (".", ".."):
         raise UserError(f"{metadata.source}: its {what} have a name that is a path; {expected}.")
     try:
-        shape = tuple(int(size) for size in space["shape"])
-        if min(shape, default=1) < 1:
-            raise ValueError(f"shape {list(shape)}")
-        image = np.dtype(str(space["dtype"])) == np.uint8 and len(shape) >= 2
+        shape = _shape(space["shape"])
+        dtype = _dtype(space["dtype"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{metadata.source}: the space of its {what} is damaged ({error}).") from (
-            error
-        )
+        raise UserError(
+            f"{metadata.source}: the space of its {what} is damaged ({in_one_line(error)}). "
+            f"{REPAIR}"
+        ) from error
+    image = dtype == np.uint8 and len(shape) >= 2
     if image:
         raise UserError(
             f"{metadata.source}: its {what} are images of shape {list(shape)}; {expected}."
         )
     return Part(key, shape)
+
+
+def _shape(found: Any) -> tuple[int, ...]:
+    fits = isinstance(found, list) and len(found) <= _MOST_DIMENSIONS
+    if not fits or not all(type(size) is int and size >= 1 for size in found):
+        raise ValueError(f"shape is {found!r:.40}")
+    if math.prod(found) > _MOST_NUMBERS:
+        raise ValueError(f"shape {found!r:.40} has more than {_MOST_NUMBERS} numbers")
+    return tuple(found)
+
+
+def _dtype(found: Any) -> np.dtype[Any]:
+    if not isinstance(found, str) or _TYPES.fullmatch(found) is None:
+        raise ValueError(f"dtype is {found!r:.40}")
+    return np.dtype(found)
+
+
+def _no_space(metadata: MinariMetadata, key: str) -> UserError:
+    return UserError(
+        f"{metadata.source}: {metadata.folder}/metadata.json has no {key}. Write the dataset again "
+        "with create_dataset_from_buffers(..., observation_space=..., action_space=...); if it is "
+        "kept as hdf5 and its observations are plain arrays, it is enough to name its environment "
+        "with --data.env (`data info`: --env)."
+    )
 
 
 @contextmanager
@@ -209,8 +252,7 @@ def _member(group: h5py.Group, name: str, source: str, kind: type) -> Any:
         found = "nothing" if link is None else "a link, a group, or an array of another file"
         raise UserError(
             f"{source}: found {found} at '{name}', expected the file's own "
-            f"{'array' if kind is h5py.Dataset else 'group'}. The dataset is damaged: fetch it "
-            "again."
+            f"{'array' if kind is h5py.Dataset else 'group'}. The dataset is damaged. {REPAIR}"
         )
     return member
 
@@ -224,9 +266,9 @@ def _from_minari(metadata: MinariMetadata, parts: Sequence[Part]) -> Iterator[Ep
             f"{metadata.source} is kept as {metadata.data_format}, which needs the package "
             f"minari; run: {PIP}"
         ) from error
-    index = -1
+    index = 0
     try:
-        for index, episode in enumerate(minari.load_dataset(metadata.dataset_id)):
+        for episode in minari.load_dataset(metadata.dataset_id):
             source = f"{metadata.source}, episode {index}"
             observations = tuple(
                 Column(
@@ -243,11 +285,12 @@ def _from_minari(metadata: MinariMetadata, parts: Sequence[Part]) -> Iterator[Ep
                 for key in ("actions", "rewards", "terminations", "truncations")
             }
             yield Episode(source, observations, **columns)
+            index += 1
     # Minari's storage layers raise many types of errors.
     except UserError:
         raise
     except Exception as error:
         raise UserError(
-            f"{metadata.source}, episode {index + 1}: cannot be read ({type(error).__name__}: "
-            f"{error}). Fetch the dataset again."
+            f"{metadata.source}, episode {index}: cannot be read "
+            f"({shortened(in_one_line(error))}). {REPAIR}"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,10 @@ from pex_lightning.datasets.minari.episodes import (
     observation_parts,
     open_episodes,
 )
-from pex_lightning.datasets.minari.store import MinariMetadata, ensure_minari, read_metadata
+from pex_lightning.datasets.minari.store import REPAIR, MinariMetadata, ensure_minari, read_metadata
 from pex_lightning.datasets.rows import episode_statistics
 from pex_lightning.datasets.transitions import Transitions
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, in_one_line, shortened
 
 if TYPE_CHECKING:
     from pex_lightning.envs.make import EnvSpec
@@ -36,7 +37,8 @@ def read_minari(dataset_id: str, *, spec: EnvSpec | None = None) -> Dataset:
     An episode of T steps has T + 1 observations, so every step has its true next observation.
     `terminated` comes from `terminations` alone; `truncated` marks steps with `truncations` and the
     last step of an episode, unless they terminated. Rewards are raw; actions are clipped by
-    `Transitions.clip_actions_`. Episodes that neither terminate nor truncate contribute their steps
+    `Transitions.clip_actions_`. If the dataset does not say its spaces, those of `spec` are taken.
+    Episodes that neither terminate nor truncate contribute their steps
     but do not count as complete.
 
     Dict observations are flattened like those of `make_env`, in the order of `spec.obs_keys`: for
@@ -60,7 +62,7 @@ def read_minari(dataset_id: str, *, spec: EnvSpec | None = None) -> Dataset:
     ensure_minari(dataset_id)
     metadata = read_metadata(dataset_id)
     parts = observation_parts(metadata, spec)
-    actions = action_part(metadata)
+    actions = action_part(metadata, spec)
     sizes = sum(part.width for part in parts), actions.width
     if spec is not None:
         _check_sizes(sizes, spec, metadata)
@@ -72,8 +74,8 @@ def read_minari(dataset_id: str, *, spec: EnvSpec | None = None) -> Dataset:
                 filled = rows.add(filled, episode, parts, actions)
             except (OSError, RuntimeError) as error:
                 raise UserError(
-                    f"{episode.source}: cannot be read to its end ({error}). Remove "
-                    f"{metadata.folder.parent} and fetch the dataset again."
+                    f"{episode.source}: cannot be read to its end ({shortened(str(error))}). "
+                    f"{REPAIR}"
                 ) from error
     rows.check_full(filled)
     return rows.dataset(spec)
@@ -139,8 +141,7 @@ class _Rows:
             raise UserError(
                 f"{self.metadata.source}: found {'more' if filled > expected else filled} steps in "
                 f"{self.metadata.total_episodes} episodes, expected {expected or 'some'} as "
-                f"{self.metadata.folder}/metadata.json says. Remove {self.metadata.folder.parent} "
-                f"and fetch the dataset again.{hint}"
+                f"{self.metadata.folder}/metadata.json says. {REPAIR}{hint}"
             )
 
     def dataset(self, spec: EnvSpec | None) -> Dataset:
@@ -192,6 +193,10 @@ def _fit_actions(transitions: Transitions, metadata: MinariMetadata, spec: EnvSp
         low, high, space = spec.action_low, spec.action_high, f"environment {spec.id}"
     else:
         low, high = (_bound(metadata, end, transitions.action_dim) for end in ("low", "high"))
+        if any(map(operator.gt, low, high)):
+            raise UserError(
+                f"{metadata.source}: 'low' is above 'high' in its action space. {REPAIR}"
+            )
         space = f"{metadata.source} itself"
     transitions.check_actions(low, high, space=space)
     transitions.clip_actions_(low, high)
@@ -199,9 +204,13 @@ def _fit_actions(transitions: Transitions, metadata: MinariMetadata, spec: EnvSp
 
 def _bound(metadata: MinariMetadata, end: str, size: int) -> tuple[float, ...]:
     try:
+        assert metadata.action_space is not None
         values = np.broadcast_to(np.asarray(metadata.action_space[end], dtype=np.float64), (size,))
-    except (KeyError, TypeError, ValueError) as error:
+        if np.isnan(values).any():
+            raise ValueError(f"'{end}' has NaN")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
-            f"{metadata.source}: the bounds of its action space are damaged ({error})."
+            f"{metadata.source}: the bounds of its action space are damaged "
+            f"({shortened(in_one_line(error))}). {REPAIR}"
         ) from error
     return tuple(values.tolist())

@@ -18,17 +18,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, shortened
 from pex_lightning.files.cache import home
 
 DEFAULT_REMOTE = "hf://farama-minari"
 """Minari 0.5's download address, unless `MINARI_REMOTE` is set."""
+
+REPAIR = (
+    "If it was downloaded, `minari download --force` with its id fetches it again; if it is your "
+    "own, correct it or write it again."
+)
+"""What to do about a damaged dataset. Nobody is told to remove data that cannot be had again."""
 
 PIP = "pip install 'pex-lightning[minari]'"
 
 # Without dots, so that an id cannot point outside the datasets' folder.
 _ID = re.compile(r"(?:[-\w]+/)*[-\w]+-v\d+", re.ASCII)
 _DATA_FILE = "main_data.hdf5"
+_FORMATS = ("hdf5", "arrow", "parquet")
+_MAX_BYTES = 16 * 2**20
+_MAX_LEVELS = 50
+_MAX_COUNT = 2**40
 
 
 @dataclass(frozen=True)
@@ -41,8 +51,9 @@ class MinariMetadata:
         data_format: `hdf5`, `arrow` or `parquet`.
         total_steps: Steps of all episodes.
         total_episodes: Number of episodes.
-        observation_space: The space in Minari's format: `type`, `shape`, `dtype`, `subspaces`.
-        action_space: The space in Minari's format.
+        observation_space: The space in Minari's format: `type`, `shape`, `dtype`, `subspaces`;
+            None if the dataset does not say it.
+        action_space: The space in Minari's format, or None.
         env_spec: gymnasium's spec of the recorded environment; None if the dataset has none.
         eval_env_spec: gymnasium's spec of the evaluation environment, if the dataset has one.
     """
@@ -52,8 +63,8 @@ class MinariMetadata:
     data_format: str
     total_steps: int
     total_episodes: int
-    observation_space: Mapping[str, Any]
-    action_space: Mapping[str, Any]
+    observation_space: Mapping[str, Any] | None
+    action_space: Mapping[str, Any] | None
     env_spec: Mapping[str, Any] | None
     eval_env_spec: Mapping[str, Any] | None
 
@@ -139,11 +150,14 @@ def read_metadata(dataset_id: str) -> MinariMetadata:
     folder = dataset_folder(dataset_id) / "data"
     path = folder / "metadata.json"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise _damaged(dataset_id, path, f"it has more than {_MAX_BYTES} bytes")
+        raw = json.loads(content.decode("utf-8"))
     except OSError as error:
         raise UserError(
-            f"minari:{dataset_id}: {path} cannot be read ({error.strerror}). Fetch the dataset "
-            "again, or copy it there."
+            f"minari:{dataset_id}: {path} cannot be read ({error.strerror}). {REPAIR}"
         ) from error
     except (ValueError, RecursionError) as error:
         raise _damaged(dataset_id, path, str(error)) from error
@@ -153,11 +167,11 @@ def read_metadata(dataset_id: str) -> MinariMetadata:
         return MinariMetadata(
             dataset_id=dataset_id,
             folder=folder,
-            data_format=str(raw.get("data_format", "hdf5")),
+            data_format=_format(raw),
             total_steps=_count(raw, "total_steps"),
             total_episodes=_count(raw, "total_episodes"),
-            observation_space=_space(raw, "observation_space"),
-            action_space=_space(raw, "action_space"),
+            observation_space=_nested(raw, "observation_space"),
+            action_space=_nested(raw, "action_space"),
             env_spec=_nested(raw, "env_spec"),
             eval_env_spec=_nested(raw, "eval_env_spec"),
         )
@@ -196,24 +210,22 @@ def _first_line(error: Exception) -> str:
 
 def _damaged(dataset_id: str, path: Path, reason: str) -> UserError:
     return UserError(
-        f"minari:{dataset_id}: {path} is damaged or incomplete ({reason}). Remove "
-        f"{path.parent.parent} and fetch the dataset again."
+        f"minari:{dataset_id}: {path} is damaged or incomplete ({shortened(reason)}). {REPAIR}"
     )
+
+
+def _format(raw: Mapping[str, Any]) -> str:
+    found: str = raw.get("data_format", "hdf5")
+    if found not in _FORMATS:
+        raise ValueError(f"data_format is {found!r}, expected one of {', '.join(_FORMATS)}")
+    return found
 
 
 def _count(raw: Mapping[str, Any], key: str) -> int:
     value = raw[key]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{key} is {value!r}, expected a number of at least 0")
+    if type(value) is not int or not 0 <= value <= _MAX_COUNT:
+        raise ValueError(f"{key} is {value!r:.40}, expected a number from 0 to {_MAX_COUNT}")
     return value
-
-
-def _space(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    # Without a space, Minari would make the environment that the dataset names.
-    space = _nested(raw, key)
-    if space is None:
-        raise ValueError(f"it has no {key}")
-    return space
 
 
 def _nested(raw: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
@@ -223,5 +235,16 @@ def _nested(raw: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
         return None
     value = json.loads(value) if isinstance(value, str) else value
     if not isinstance(value, Mapping):
-        raise ValueError(f"{key} is {value!r}, expected a mapping")
+        raise ValueError(f"{key} is {value!r:.40}, expected a mapping")
+    _check_levels(value, key)
     return value
+
+
+def _check_levels(value: Any, key: str) -> None:
+    """Refuse nesting that would exhaust the stack of those who look at the value."""
+    level = [value]
+    for _ in range(_MAX_LEVELS):
+        held = [one for one in level if isinstance(one, Mapping | list)]
+        level = [one for h in held for one in (h.values() if isinstance(h, Mapping) else h)]
+    if level:
+        raise ValueError(f"{key} has more than {_MAX_LEVELS} levels of nesting")
