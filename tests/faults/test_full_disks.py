@@ -87,15 +87,14 @@ def test_a_run_on_a_full_disk_ends_in_a_line_and_goes_on(
     size: int, tiny, command, disk: Disk
 ) -> None:
     root = disk(f"size={size}k")
-    args = tiny(root, "--model.hidden_dims=[64,64]", "--trainer.max_steps=20000")
+    args = tiny(root, "--model.hidden_dims=[64,64]", "--trainer.max_steps=400")
     outcome = limited(10**6, *args, "--run.save_every=50", "--offline.max_steps=200")
     assert_one_line(outcome, str(root), "No space left on device")
     assert not parts(root)
     whole = [read_checkpoint(path) for path in root.glob("tiny/*/checkpoints/*.ckpt")]
     assert size < 1_000 or whole
     subprocess.run(["mount", "-o", "remount,size=100m", str(root)], check=True)
-    steps = [f"--trainer.max_steps={20_000 if size >= 1_400 else 40}", "--offline.max_steps=200"]
-    outcome = command(*args, *steps, "--run.save_every=5000", "--ckpt_path=last")
+    outcome = command(*args, "--offline.max_steps=200", "--ckpt_path=last")
     assert outcome.code == 0, outcome.err
 
 

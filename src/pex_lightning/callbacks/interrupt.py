@@ -23,10 +23,12 @@ class GracefulInterrupt(Callback):
 
     Attributes:
         received: The signal that asked to stop, or None.
+        began: Whether training has begun, so that all that a checkpoint holds is restored.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self.began = False
         self._trainer: Trainer | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -34,7 +36,7 @@ class GracefulInterrupt(Callback):
 
         Lightning has installed its own by now, and restores all previous ones after the fit.
         """
-        self._trainer = trainer
+        self._trainer, self.began = trainer, True
         if threading.current_thread() is threading.main_thread():
             for number in STOP_SIGNALS:
                 if not ignored(number):

@@ -25,7 +25,7 @@ from pex_lightning.callbacks.progress import RunProgressBar
 from pex_lightning.cli.ranks import Ranks, check_strategy
 from pex_lightning.cli.settings import EvaluationSettings
 from pex_lightning.data.offline import OfflineData
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, in_one_line
 from pex_lightning.files.atomic import remove_leftovers, replaced
 from pex_lightning.handover import Checkpoint, check_resume
 from pex_lightning.handover.checkpoint import Stage as StageName
@@ -160,6 +160,14 @@ class Stage:
         except SystemExit as stop:
             # Lightning's answer to a KeyboardInterrupt.
             raise KeyboardInterrupt from stop
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            if resume is None or interrupt.began:
+                raise
+            # Lightning, torch and callbacks restore what they kept without looking at it.
+            raise UserError(
+                f"--ckpt_path {resume.path}: the state of its training is damaged or was altered "
+                f"({in_one_line(error)}). Take another checkpoint; its policy can be used as it is."
+            ) from error
         except OSError as error:
             # Whoever wrote it: checkpoints, the replay buffer, loggers.
             raise UserError(_disk_failure(error, self.directory)) from error
