@@ -82,7 +82,7 @@ def test_a_run_under_a_quota_ends_in_a_line_and_goes_on(tiny, command, tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize("size", [4, 60, 500, 1_000, 1_400, 1_700, 2_000])
+@pytest.mark.parametrize("size", [4, 60, 500, 1_000, 1_400, 1_700])
 def test_a_run_on_a_full_disk_ends_in_a_line_and_goes_on(
     size: int, tiny, command, disk: Disk
 ) -> None:
@@ -117,7 +117,8 @@ def test_what_killed_processes_left_is_removed_by_the_next_writer(tmp_path: Path
     program = (
         "import os, sys; from pathlib import Path; "
         "from pex_lightning.files.atomic import replaced; "
-        "[replaced(Path(name)).__enter__() for name in sys.argv[1:]]; os.kill(os.getpid(), 9)"
+        "held = [replaced(Path(name)) for name in sys.argv[1:]]; "
+        "[writing.__enter__() for writing in held]; os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, str(path), str(other)], check=False)
     assert len(parts(tmp_path)) == 2
