@@ -167,14 +167,14 @@ def evaluate(maze: str, episodes: int, seed: int, walker: Path, workers: int) ->
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Inputs `[N, 29]` and targets `[N, 8]`, float32."""
-    from pex_lightning.datasets.hdf5 import find_column, open_hdf5  # noqa: PLC0415
+    from pex_lightning.datasets.hdf5 import find_columns, open_hdf5  # noqa: PLC0415
 
-    arrays = []
+    keys = ("observations", "infos/action_mean")
     with open_hdf5(path) as file:
-        for key in ("observations", "infos/action_mean"):
-            column = find_column(file, key, path, matrix=True)
-            arrays.append(np.concatenate([block.copy() for _, block in column.blocks()]))
-    return arrays[0], arrays[1]
+        observations, actions = (
+            column.matrix() for column in find_columns(file, keys, matrices=keys)
+        )
+    return observations, actions
 
 
 _recorder: AntMazeRecorder | None = None

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import h5py
-
 from pex_lightning.d4rl.tasks import D4RL_URL, D4RLTask
+from pex_lightning.datasets.hdf5 import is_hdf5, open_hdf5
 from pex_lightning.errors import UserError
 from pex_lightning.files.atomic import written_aside
 from pex_lightning.files.cache import cache_folder, cache_path, home
@@ -165,12 +164,12 @@ def _problem(path: Path, known: Expected) -> str | None:
 def _hdf5_problem(path: Path) -> str | None:
     """Describe what is wrong with an HDF5 file. Opening a truncated file fails."""
     try:
-        if not h5py.is_hdf5(path):
+        if not is_hdf5(path):
             with path.open("rb") as file:
                 return f"is not an HDF5 file (it begins with {file.read(20)!r})"
-        with h5py.File(path, "r"):
+        with open_hdf5(path):
             return None
-    except OSError as error:
+    except (OSError, UserError) as error:
         return f"cannot be read ({error})"
 
 

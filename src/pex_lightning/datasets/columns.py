@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-import h5py
 import numpy as np
 
 from pex_lightning.errors import UserError
 
 _BLOCK_BYTES = 2 * 2**20
 _MAX_BLOCK_BYTES = 32 * 2**20
+
+
+class StoredArray(Protocol):
+    """An array in a file: its type there, its shape, and the parts that it is stored in."""
+
+    dtype: np.dtype[Any]
+    type_name: str
+    shape: tuple[int, ...] | None
+    chunks: tuple[int, ...] | None
+
+    def read_rows(self, start: int, stop: int, into: np.ndarray) -> None:
+        """Read rows `start` to `stop` into `[stop − start, …]` float32."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +42,13 @@ class Column:
 
     source: str
     key: str
-    values: h5py.Dataset | np.ndarray
+    values: StoredArray | np.ndarray
 
     def __post_init__(self) -> None:
         if self.values.dtype.kind not in "fiub":
+            name = getattr(self.values, "type_name", self.values.dtype)
             raise UserError(
-                f"{self.source}: '{self.key}' has type {self.values.dtype}, expected numbers "
-                f"(float32)."
+                f"{self.source}: '{self.key}' has type {name}, expected numbers (float32)."
             )
 
     def check_shape(self, *, matrix: bool) -> None:
@@ -59,13 +72,19 @@ class Column:
             found = "no values" if shape is None else f"shape {list(shape)}"
             raise UserError(f"{self.source}: '{self.key}' has {found}, expected {expected}.")
 
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        shape: tuple[int, ...] | None = self.values.shape
+        assert shape is not None, "check_shape has not been called"
+        return shape
+
     def __len__(self) -> int:
-        return int(self.values.shape[0])
+        return self._shape[0]
 
     @property
     def width(self) -> int:
         """Numbers per row."""
-        return int(np.prod(self.values.shape[1:]))
+        return math.prod(self._shape[1:])
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Iterate over the array in blocks of rows.
@@ -77,7 +96,7 @@ class Column:
             UserError: After the last block, if a value is NaN or infinite as float32.
         """
         size = min(self._block_rows(), max(1, _MAX_BLOCK_BYTES // (4 * self.width)))
-        buffer = np.empty((size, *self.values.shape[1:]), dtype=np.float32)
+        buffer = np.empty((size, *self._shape[1:]), dtype=np.float32)
         return self._blocks_of(buffer, size)
 
     def _blocks_of(self, into: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -112,7 +131,7 @@ class Column:
         """
         rows = len(self) + spare_rows
         try:
-            values = np.empty((rows, *self.values.shape[1:]), dtype=np.float32)
+            values = np.empty((rows, *self._shape[1:]), dtype=np.float32)
         except MemoryError as error:
             raise UserError(
                 f"{self.source}: '{self.key}' has {len(self):,} rows of {self.width}, which do not "
@@ -150,7 +169,7 @@ class Column:
             with np.errstate(over="ignore"):
                 into[:] = self.values[start:stop]
         else:
-            self.values.read_direct(into, np.s_[start:stop])
+            self.values.read_rows(start, stop, into)
 
     def _block_rows(self) -> int:
         row_bytes = 4 * self.width

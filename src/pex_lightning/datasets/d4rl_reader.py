@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
-import h5py
 
 from pex_lightning.datasets.columns import Column
 from pex_lightning.datasets.dataset import Dataset, Origin
 from pex_lightning.datasets.episode_ends import END_NAMES, TERMINAL_NAMES
-from pex_lightning.datasets.hdf5 import find_column, open_hdf5
+from pex_lightning.datasets.hdf5 import Hdf5File, find_columns, open_hdf5
 from pex_lightning.datasets.rows import COLUMNS, MATRICES, OPTIONAL, REQUIRED, read_rows
 from pex_lightning.envs import register_envs
 from pex_lightning.errors import UserError
@@ -71,7 +70,7 @@ def read_d4rl(
         made = made_name(file)
         kind: Origin = "file" if made is None else "made"
         return read_rows(
-            find_columns(file, path),
+            read_columns(file),
             name=made or name or path.stem,
             path=str(path),
             origin=kind if made else origin or kind,
@@ -81,9 +80,9 @@ def read_d4rl(
         )
 
 
-def made_name(file: h5py.File) -> str | None:
+def made_name(file: Hdf5File) -> str | None:
     """Return `made:<recipe>` if this package recorded the file, else None."""
-    generator, name = file.attrs.get("generator"), file.attrs.get("dataset")
+    generator, name = file.attribute("generator"), file.attribute("dataset")
     if not (isinstance(generator, str) and generator.startswith(f"{MADE_BY}.")):
         return None
     return f"made:{re.sub(r'[^A-Za-z0-9_.-]', '_', str(name))[:64]}"
@@ -98,26 +97,26 @@ def recorded_environment(path: Path) -> tuple[str, dict[str, Any]] | None:
         UserError: The file cannot be opened.
     """
     with open_hdf5(path) as file:
-        env_id, kwargs = file.attrs.get("env_id"), file.attrs.get("env_kwargs", "{}")
+        env_id, kwargs = file.attribute("env_id"), file.attribute("env_kwargs")
     if not (isinstance(env_id, str) and env_id.startswith(f"{MADE_BY}/")):
         return None
     register_envs()
     if env_id not in gymnasium.registry:
         return None
     try:
-        arguments = json.loads(kwargs)
-    except (TypeError, ValueError):
+        arguments = json.loads("{}" if kwargs is None else kwargs)
+    except (TypeError, ValueError, RecursionError):
         return None
     return (env_id, arguments) if isinstance(arguments, dict) else None
 
 
-def find_columns(file: h5py.File, path: Path) -> dict[str, Column]:
+def read_columns(file: Hdf5File) -> dict[str, Column]:
     """Find the arrays that are read, by their names in the file.
 
     Raises:
         UserError: A required one is missing, or one is not a numeric array of the right shape.
     """
-    keys = set(file.keys())
+    path, keys = file.path, set(file.names())
     has_terminals = any(name in keys for name in TERMINAL_NAMES)
     missing = [key for key in REQUIRED if key not in keys]
     if has_terminals and "terminals" in missing:
@@ -129,9 +128,8 @@ def find_columns(file: h5py.File, path: Path) -> dict[str, Column]:
             f"file with {', '.join(REQUIRED)} and, where it has them, {', '.join(OPTIONAL)}."
             f"{_done_hint(keys) if missing == ['terminals'] else ''}"
         )
-    return {
-        key: find_column(file, key, path, matrix=key in MATRICES) for key in COLUMNS if key in keys
-    }
+    present = [key for key in COLUMNS if key in keys]
+    return dict(zip(present, find_columns(file, present, matrices=MATRICES), strict=True))
 
 
 def _done_hint(keys: set[str]) -> str:

@@ -1,21 +1,197 @@
-"""Safe access to HDF5 files: links and external arrays are not followed."""
+"""Safe access to HDF5 files: in a process of its own, and without following links."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterator
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import h5py
+import numpy as np
 
 from pex_lightning.datasets.columns import Column
 from pex_lightning.datasets.file_kinds import what_it_is
-from pex_lightning.errors import UserError
+from pex_lightning.datasets.hdf5_process import MEMORY, SECONDS
+from pex_lightning.errors import UserError, shortened
+from pex_lightning.files.kinds import check_regular_file
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_LONGEST_ANSWER = 2**24
+_MOST_COMPRESSED, _SMALL = 1_100, 2**20
+"""Deflate compresses at most 1,032 to 1; a little is left for the file's structure."""
+
+
+class Hdf5Array:
+    """An array of a file, read rows by rows as float32.
+
+    Attributes:
+        dtype: Its type in the file.
+        shape: Its shape; None if it has no values.
+        chunks: Shape of the parts that it is stored in; None if it is stored whole.
+    """
+
+    def __init__(self, file: Hdf5File, path: str, found: dict[str, Any]) -> None:
+        self._file, self._path = file, path
+        self.dtype = np.dtype(found["dtype"]) if found["numeric"] else np.dtype(object)
+        self.type_name = str(self.dtype) if found["numeric"] else str(found["dtype"])
+        self.shape = None if found["shape"] is None else tuple(found["shape"])
+        self.chunks = None if found["chunks"] is None else tuple(found["chunks"])
+
+    def read_rows(self, start: int, stop: int, into: np.ndarray) -> None:
+        """Read rows `start` to `stop` into `[stop − start, …]` float32.
+
+        Raises:
+            UserError: They cannot be read.
+        """
+        self._file.read(self._path, start, stop, into)
+
+
+class Hdf5File:
+    """An HDF5 file, opened by a process of its own.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: It cannot be opened; the methods raise it where something cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._process = subprocess.Popen(
+            # -P: not from the folder that the user happens to be in.
+            [sys.executable, "-P", "-m", "pex_lightning.datasets.hdf5_process", str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                # Threads of linear algebra would take memory, and there is none to do.
+                "OPENBLAS_NUM_THREADS": "1",
+            },
+            # A signal to this process's group does not reach it; it ends with its input.
+            start_new_session=True,
+        )
+        try:
+            self._answer()
+        except BaseException:
+            self.close()
+            raise
+
+    def names(self) -> list[str]:
+        """Names at the root of the file."""
+        return [str(name) for name in self._ask("names")]
+
+    def attribute(self, name: str) -> Any:
+        """An attribute of the file: text, a number or a list of numbers; else None."""
+        return self._ask("attribute", name=name)
+
+    def kinds(self, paths: Sequence[str]) -> list[str]:
+        """`array`, `group`, `link`, `elsewhere` (in another file) or `nothing`, for each path."""
+        return [str(found["kind"]) for found in self._ask("describe", paths=list(paths))]
+
+    def arrays(self, paths: Sequence[str]) -> list[Hdf5Array | str]:
+        """The array at each path, or the kind of what is there instead, see `kinds`.
+
+        Raises:
+            UserError: An array claims to be larger than what the file can hold.
+        """
+        found = self._ask("describe", paths=list(paths))
+        pairs = list(zip(paths, found, strict=True))
+        for path, item in pairs:
+            if item["kind"] == "array":
+                self._check_size(path, item)
+        return [
+            Hdf5Array(self, path, item) if item["kind"] == "array" else str(item["kind"])
+            for path, item in pairs
+        ]
+
+    def read(self, path: str, start: int, stop: int, into: np.ndarray) -> None:
+        """Read rows of an array; see `Hdf5Array.read_rows`."""
+        self._ask("read", path=path, start=start, stop=stop)
+        pipe = self._process.stdout
+        assert pipe is not None
+        values = into if into.flags.c_contiguous else np.empty_like(into, order="C")
+        left = values.reshape(-1).view(np.uint8).data
+        while len(left):
+            count = pipe.readinto(left)  # type: ignore[attr-defined]
+            if not count:
+                raise self._ended()
+            left = left[count:]
+        if values is not into:
+            into[:] = values
+
+    def close(self) -> None:
+        """End the process."""
+        process = self._process
+        process.kill()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(OSError):
+                pipe.close()
+        process.wait()
+
+    def _ask(self, do: str, **arguments: Any) -> Any:
+        pipe = self._process.stdin
+        assert pipe is not None
+        # If the process is gone, there is no answer.
+        with contextlib.suppress(OSError):
+            pipe.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            pipe.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        pipe = self._process.stdout
+        assert pipe is not None
+        line = pipe.readline(_LONGEST_ANSWER)
+        if not line.endswith(b"\n"):
+            raise self._ended()
+        answer = json.loads(line)
+        if "error" not in answer:
+            return answer["result"]
+        if answer["error"] == "permission":
+            raise UserError(f"{self.path} cannot be read: permission denied.")
+        if answer["error"] == "memory":
+            raise self._damaged(f"reading it needs more than {MEMORY // 2**30} GiB")
+        raise self._damaged(shortened(answer["message"]))
+
+    def _ended(self) -> UserError:
+        """Why the process is gone, in the middle of an answer."""
+        code = self._process.wait()
+        if code == -getattr(signal, "SIGALRM", 0):
+            return self._damaged(f"a part of it could not be read within {SECONDS} s")
+        return self._damaged(f"the process that read it ended with exit code {code}")
+
+    def _damaged(self, reason: str) -> UserError:
+        return UserError(
+            f"{self.path} is HDF5 but cannot be read to its end ({reason}). It is cut short or "
+            "damaged: download it again, or write it again."
+        )
+
+    def _check_size(self, path: str, item: dict[str, Any]) -> None:
+        if not item["numeric"] or item["shape"] is None:
+            return
+        claimed = math.prod(item["shape"]) * np.dtype(item["dtype"]).itemsize
+        held = min(int(item["stored"]), self.path.stat().st_size)
+        if claimed > _MOST_COMPRESSED * held + _SMALL:
+            raise UserError(
+                f"{self.path}: '{path}' has shape {item['shape']}, {claimed:,} bytes, but the file "
+                f"holds {held:,} bytes of it, which cannot be so much even if it is compressed. "
+                "The file is damaged, or the array was never filled."
+            )
 
 
 @contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
+def open_hdf5(path: Path) -> Iterator[Hdf5File]:
     """Open a local HDF5 file for reading.
 
     Raises:
@@ -24,21 +200,29 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """
     _check_is_file(path)
     try:
-        if not h5py.is_hdf5(path):
+        if not is_hdf5(path):
             raise UserError(
                 f"{path} is not an HDF5 file ({path.stat().st_size:,} bytes), expected a D4RL "
                 f"dataset (.hdf5). {what_it_is(path)}"
             )
-        # No chunk cache: columns are read once, in whole chunks.
-        with h5py.File(path, "r", rdcc_nbytes=0) as file:
-            yield file
     except PermissionError as error:
         raise UserError(f"{path} cannot be read: permission denied.") from error
     except OSError as error:
-        raise UserError(
-            f"{path} is HDF5 but cannot be read to its end ({error}). It is cut short or damaged: "
-            f"download it again."
-        ) from error
+        raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
+    with contextlib.closing(Hdf5File(path)) as file:
+        yield file
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether the signature is at one of the places where HDF5 looks for it."""
+    with path.open("rb") as file:
+        size, place = os.fstat(file.fileno()).st_size, 0
+        while place < size:
+            file.seek(place)
+            if file.read(len(_SIGNATURE)) == _SIGNATURE:
+                return True
+            place = 2 * place or 512
+    return False
 
 
 def _check_is_file(path: Path) -> None:
@@ -47,6 +231,7 @@ def _check_is_file(path: Path) -> None:
         listed = f" It holds {', '.join(files[:8])}." if files else ""
         raise UserError(f"{path} is a folder, expected an HDF5 file.{listed}")
     if path.exists():
+        check_regular_file(path)
         return
     if not path.parent.is_dir():
         raise UserError(f"there is no file {path}: the folder {path.parent} does not exist.")
@@ -57,32 +242,32 @@ def _check_is_file(path: Path) -> None:
     raise UserError(f"there is no file {path.name} in {path.parent}. {listed}")
 
 
-def find_column(file: h5py.File, key: str, path: Path, *, matrix: bool) -> Column:
-    """Find an array and check its shape.
+_KINDS = {
+    "link": "is a link to another place, which is not followed. Copy the array itself into the "
+    "file.",
+    "group": "is a group, expected an array.",
+    "elsewhere": "is stored in other files, which are not opened. Copy the array itself into the "
+    "file.",
+    "nothing": "is no array.",
+}
+
+
+def find_columns(file: Hdf5File, keys: Sequence[str], *, matrices: Sequence[str]) -> list[Column]:
+    """Find arrays at the root of a file and check their shapes.
 
     Args:
         file: The open file.
-        key: The array's name, at the root of the file.
-        path: The file's path, for error messages.
-        matrix: Whether [N, D] is expected; otherwise [N] or [N, 1].
+        keys: The arrays' names.
+        matrices: Those of which [N, D] is expected; of others [N] or [N, 1].
 
     Raises:
-        UserError: It is not a numeric array of that shape, stored in this file.
+        UserError: One is not a numeric array of that shape, stored in this file.
     """
-    # Links, external arrays and virtual arrays may read other files.
-    if not isinstance(file.get(key, getlink=True), h5py.HardLink):
-        raise UserError(
-            f"{path}: '{key}' is a link to another place, which is not followed. Copy the "
-            f"array itself into the file."
-        )
-    dataset = file[key]
-    if not isinstance(dataset, h5py.Dataset):
-        raise UserError(f"{path}: '{key}' is a group, expected an array.")
-    if dataset.external or dataset.is_virtual:
-        raise UserError(
-            f"{path}: '{key}' is stored in other files, which are not opened. Copy the array "
-            f"itself into the file."
-        )
-    column = Column(source=str(path), key=key, values=dataset)
-    column.check_shape(matrix=matrix)
-    return column
+    columns = []
+    for key, found in zip(keys, file.arrays(keys), strict=True):
+        if isinstance(found, str):
+            raise UserError(f"{file.path}: '{key}' {_KINDS[found]}")
+        column = Column(source=str(file.path), key=key, values=found)
+        column.check_shape(matrix=key in matrices)
+        columns.append(column)
+    return columns

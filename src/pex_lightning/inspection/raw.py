@@ -11,7 +11,7 @@ import numpy as np
 
 from pex_lightning.datasets.arrays import TED_KEYS
 from pex_lightning.datasets.columns import Column
-from pex_lightning.datasets.d4rl_reader import find_columns
+from pex_lightning.datasets.d4rl_reader import read_columns
 from pex_lightning.datasets.dataset import Dataset
 from pex_lightning.datasets.episode_ends import (
     FLAG_NAMES,
@@ -72,11 +72,11 @@ def open_columns(path: Path) -> Iterator[RawColumns]:
             shape, or its arrays differ in length or are empty.
     """
     with open_hdf5(path) as file:
-        columns = find_columns(file, path)
+        columns = read_columns(file)
         check_columns(columns, str(path))
         if not len(columns["observations"]):
             raise UserError(f"{path}: it has no rows. Give data that have some.")
-        yield RawColumns(columns, tuple(sorted(set(file) - set(columns))))
+        yield RawColumns(columns, tuple(sorted(set(file.names()) - set(columns))))
 
 
 def columns_of(dataset: Dataset) -> dict[str, Column]:

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from pex_lightning.datasets.columns import Column
-from pex_lightning.datasets.hdf5 import open_hdf5
+from pex_lightning.datasets.hdf5 import Hdf5Array, Hdf5File, open_hdf5
 from pex_lightning.datasets.minari.store import PIP, REPAIR, MinariMetadata
 from pex_lightning.envs.standard import GOAL_KEYS
 from pex_lightning.errors import UserError, in_one_line, shortened
@@ -218,43 +217,34 @@ def open_episodes(metadata: MinariMetadata, parts: Sequence[Part]) -> Iterator[I
 
 
 def _from_hdf5(
-    file: h5py.File, metadata: MinariMetadata, parts: Sequence[Part]
+    file: Hdf5File, metadata: MinariMetadata, parts: Sequence[Part]
 ) -> Iterator[Episode]:
     """Read episodes from an HDF5 file, without their infos, which may be large."""
-    # Without this limit, HDF5 caches 110 MB of metadata of arrays that are read only once.
-    cache = file.id.get_mdc_config()
-    cache.set_initial_size = True
-    cache.initial_size, cache.min_size, cache.max_size = 2**20, 2**20, 2**21
-    file.id.set_mdc_config(cache)
+    keys = ("actions", "rewards", "terminations", "truncations")
+    names = [f"observations/{part.key}" if part.key else "observations" for part in parts]
     for index in range(metadata.total_episodes):
         source = f"{metadata.source}, episode {index}"
-        group = _member(file, f"episode_{index}", source, h5py.Group)
-        columns = {
-            key: Column(source, key, _member(group, key, source, h5py.Dataset))
-            for key in ("actions", "rewards", "terminations", "truncations")
-        }
-        yield Episode(source, tuple(_in_hdf5(group, source, part) for part in parts), **columns)
-
-
-def _in_hdf5(group: h5py.Group, source: str, part: Part) -> Column:
-    if not part.key:
-        return Column(source, "observations", _member(group, "observations", source, h5py.Dataset))
-    within = _member(group, "observations", source, h5py.Group)
-    return Column(source, part.key, _member(within, part.key, source, h5py.Dataset))
-
-
-def _member(group: h5py.Group, name: str, source: str, kind: type) -> Any:
-    """Return a group or an array of this file; links and external arrays are not followed."""
-    link = group.get(name, getlink=True)
-    member = group[name] if isinstance(link, h5py.HardLink) else None
-    elsewhere = isinstance(member, h5py.Dataset) and (member.external or member.is_virtual)
-    if not isinstance(member, kind) or elsewhere:
-        found = "nothing" if link is None else "a link, a group, or an array of another file"
-        raise UserError(
-            f"{source}: found {found} at '{name}', expected the file's own "
-            f"{'array' if kind is h5py.Dataset else 'group'}. The dataset is damaged. {REPAIR}"
+        found = file.arrays([f"episode_{index}/{name}" for name in (*keys, *names)])
+        columns = [
+            _column(source, name, values)
+            for name, values in zip((*keys, *names), found, strict=True)
+        ]
+        yield Episode(
+            source,
+            tuple(columns[len(keys) :]),
+            **dict(zip(keys, columns[: len(keys)], strict=True)),
         )
-    return member
+
+
+def _column(source: str, name: str, values: Hdf5Array | str) -> Column:
+    """A column of an array of this file; links and external arrays are not followed."""
+    if isinstance(values, str):
+        found = {"nothing": "nothing", "group": "a group"}.get(values, "a link to another place")
+        raise UserError(
+            f"{source}: found {found} at '{name}', expected the file's own array. The dataset is "
+            f"damaged. {REPAIR}"
+        )
+    return Column(source, name.removeprefix("observations/"), values)
 
 
 def _from_minari(metadata: MinariMetadata, parts: Sequence[Part]) -> Iterator[Episode]:
