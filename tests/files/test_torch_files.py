@@ -70,5 +70,20 @@ def test_an_archive_without_a_pickle_cannot_be_read(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(path)
 
 
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path: Path) -> None:
+    whole, path = written(tmp_path / "a.pt", {"a": torch.zeros(10**6)}), tmp_path / "b.pt"
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as sink:
+        for entry in source.infolist():
+            sink.writestr(entry.filename, source.read(entry))
+    assert path.stat().st_size < 10_000
+    assert load_unchecked(path)["a"].numel() == 10**6
+    assert "packed in another way" in refusal(path)
+
+
+def test_a_tensor_that_repeats_one_number_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.pt", {"deep": [{"a": torch.zeros(1).expand(10**12)}]})
+    assert "tensor of shape [1000000000000], which is larger than the file" in refusal(path)
+
+
 def test_something_other_than_a_dict_is_refused(tmp_path: Path) -> None:
     assert "holds a list" in refusal(written(tmp_path / "a.pt", [1, 2]))

@@ -29,7 +29,7 @@ from pex_lightning.handover.checkpoint import (
     migrate,
     parts_of,
 )
-from pex_lightning.handover.moments import take_moments
+from pex_lightning.handover.moments import check_restored, take_moments
 from pex_lightning.nn.critic import Critic
 from pex_lightning.nn.gaussian import GaussianPolicy
 from pex_lightning.policies.acting import ActingPolicy
@@ -260,6 +260,8 @@ class Algorithm(UpdateRule):
     def on_train_start(self) -> None:
         """Give this process its own random stream, or the one it was interrupted with."""
         self.follow(self.global_step)
+        if self.resumed:
+            check_restored(self.trainer.optimizers[0], self.trainer.ckpt_path)
         rank = self.global_rank
         if self._random_state is not None and rank == 0:
             set_random_state(self._random_state)

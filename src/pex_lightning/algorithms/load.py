@@ -7,7 +7,7 @@ from pex_lightning.algorithms.checks import method_name
 from pex_lightning.algorithms.iql import IQL
 from pex_lightning.algorithms.online_iql import OnlineIQL
 from pex_lightning.algorithms.pex import PEX
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, shortened
 from pex_lightning.handover import Checkpoint
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
@@ -42,8 +42,12 @@ def load_algorithm(checkpoint: Checkpoint, method: type[Algorithm] | None = None
         module = method(**checkpoint.hyper_parameters)
         module.attach(checkpoint.header.data)
         module.load_state_dict(dict(checkpoint.state_dict))
-    except (TypeError, ValueError, RuntimeError) as error:
+    except UserError:
+        raise
+    except Exception as error:
+        # Altered values reach constructors and networks of every kind.
         raise UserError(
-            f"{path} does not fit its own description; it is damaged or was altered: {error}"
+            f"{path} does not fit its own description; it is damaged or was altered: "
+            f"{shortened(' '.join(str(error).split()), 500)}"
         ) from error
     return module

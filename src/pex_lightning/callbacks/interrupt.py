@@ -36,11 +36,15 @@ class GracefulInterrupt(Callback):
 
         Lightning has installed its own by now, and restores all previous ones after the fit.
         """
-        self._trainer, self.began = trainer, True
+        self._trainer = trainer
         if threading.current_thread() is threading.main_thread():
             for number in STOP_SIGNALS:
                 if not ignored(number):
                     signal.signal(number, self._on_signal)
+
+    def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        """Note that all that precedes training is done."""
+        self.began = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any

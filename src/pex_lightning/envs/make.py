@@ -8,6 +8,7 @@ import io
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -157,7 +158,21 @@ def _checked_kwargs(env_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
                 "numbers, strings, booleans, null, or lists and mappings of them, because "
                 "checkpoints carry them"
             )
+        if isinstance(value, str) and _is_pipe(value):
+            raise UserError(
+                f"env_kwargs: {name} is {value!r}, a pipe, a device or a socket, expected a file"
+            )
     return dict(env_kwargs)
+
+
+def _is_pipe(value: str) -> bool:
+    """Whether text is the path of something that an environment could read from for ever."""
+    try:
+        path = Path(value)
+        return path.exists() and not (path.is_file() or path.is_dir())
+    except (OSError, ValueError):
+        # Too long for a path, or with a zero byte.
+        return False
 
 
 def _is_primitive(value: object) -> bool:

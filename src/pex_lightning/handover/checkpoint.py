@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pex_lightning.data.description import DataDescription
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, in_one_line, shortened
 from pex_lightning.files.torch_files import load_safely
 from pex_lightning.version import __version__
 
@@ -97,7 +97,7 @@ class CheckpointHeader:
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise UserError(
                 f"{path}: the checkpoint's header is damaged or was altered "
-                f"({type(error).__name__}: {error}). Take another checkpoint."
+                f"({shortened(in_one_line(error), 300)}). Take another checkpoint."
             ) from error
 
 
