@@ -22,7 +22,7 @@ def check_range(flag: str, value: object, fits: bool, expected: str) -> None:
         UserError: It does not fit; names the flag, the value and the range.
     """
     if not fits:
-        raise UserError(f"{flag} is {value}; it must be {expected}.")
+        raise UserError(f"{flag} is {shortened(str(value))}; it must be {expected}.")
 
 
 def in_one_line(error: BaseException) -> str:

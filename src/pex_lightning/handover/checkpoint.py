@@ -94,6 +94,8 @@ class CheckpointHeader:
                 env_steps=int(raw["env_steps"]),
                 version=str(raw["version"]),
             )
+        except UserError as error:
+            raise UserError(f"{path}: {shortened(str(error), 500)}") from error
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise UserError(
                 f"{path}: the checkpoint's header is damaged or was altered "
