@@ -261,7 +261,7 @@ def resolve(reference: str) -> DataSource:
         return D4RLSource(TASKS[reference])
     if reference in RECIPES:
         return MadeSource(reference)
-    looks_like_a_file = os.sep in reference or Path(reference).suffix in (".hdf5", ".h5")
+    looks_like_a_file = os.sep in reference or Path(reference).suffix in (".hdf5", ".h5", ".npz")
     if looks_like_a_file or Path(reference).exists():
         return FileSource(Path(reference).expanduser())
     near = difflib.get_close_matches(reference, [*TASKS, *RECIPES], n=3)

@@ -13,7 +13,8 @@ import gymnasium
 from pex_lightning.datasets.columns import Column
 from pex_lightning.datasets.dataset import Dataset, Origin
 from pex_lightning.datasets.episode_ends import END_NAMES, TERMINAL_NAMES
-from pex_lightning.datasets.hdf5 import Hdf5File, find_columns, open_hdf5
+from pex_lightning.datasets.hdf5 import Hdf5File, find_columns, open_arrays
+from pex_lightning.datasets.npz import NpzFile
 from pex_lightning.datasets.rows import COLUMNS, MATRICES, OPTIONAL, REQUIRED, read_rows
 from pex_lightning.envs import register_envs
 from pex_lightning.errors import UserError
@@ -34,7 +35,7 @@ def read_d4rl(
     origin: Origin | None = None,
     as_published: bool = False,
 ) -> Dataset:
-    """Read the transitions of a file in D4RL's layout (arXiv 2004.07219).
+    """Read the transitions of an HDF5 or `.npz` file in D4RL's layout (arXiv 2004.07219).
 
     The next observation of row i is the observation of row i + 1. Rows with a time-out and the
     file's last row have none and are dropped, unless they are terminal: the next observation of a
@@ -66,7 +67,7 @@ def read_d4rl(
             the environment.
     """
     path = Path(path).expanduser().absolute()
-    with open_hdf5(path) as file:
+    with open_arrays(path) as file:
         made = made_name(file)
         kind: Origin = "file" if made is None else "made"
         return read_rows(
@@ -80,7 +81,7 @@ def read_d4rl(
         )
 
 
-def made_name(file: Hdf5File) -> str | None:
+def made_name(file: Hdf5File | NpzFile) -> str | None:
     """Return `made:<recipe>` if this package recorded the file, else None."""
     generator, name = file.attribute("generator"), file.attribute("dataset")
     if not (isinstance(generator, str) and generator.startswith(f"{MADE_BY}.")):
@@ -96,7 +97,7 @@ def recorded_environment(path: Path) -> tuple[str, dict[str, Any]] | None:
     Raises:
         UserError: The file cannot be opened.
     """
-    with open_hdf5(path) as file:
+    with open_arrays(path) as file:
         env_id, kwargs = file.attribute("env_id"), file.attribute("env_kwargs")
     if not (isinstance(env_id, str) and env_id.startswith(f"{MADE_BY}/")):
         return None
@@ -110,7 +111,7 @@ def recorded_environment(path: Path) -> tuple[str, dict[str, Any]] | None:
     return (env_id, arguments) if isinstance(arguments, dict) else None
 
 
-def read_columns(file: Hdf5File) -> dict[str, Column]:
+def read_columns(file: Hdf5File | NpzFile) -> dict[str, Column]:
     """Find the arrays that are read, by their names in the file.
 
     Raises:

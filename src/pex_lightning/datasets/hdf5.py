@@ -20,6 +20,7 @@ import numpy as np
 from pex_lightning.datasets.columns import Column
 from pex_lightning.datasets.file_kinds import what_it_is
 from pex_lightning.datasets.hdf5_process import MEMORY, SECONDS
+from pex_lightning.datasets.npz import NpzFile, is_npz, open_npz
 from pex_lightning.errors import UserError, shortened
 from pex_lightning.files.kinds import check_regular_file
 
@@ -191,6 +192,18 @@ class Hdf5File:
 
 
 @contextmanager
+def open_arrays(path: Path) -> Iterator[Hdf5File | NpzFile]:
+    """Open a file of arrays, HDF5 or NumPy's `.npz`.
+
+    Raises:
+        UserError: As for `open_hdf5`.
+    """
+    _check_is_file(path)
+    with open_npz(path) if is_npz(path) else open_hdf5(path) as file:
+        yield file
+
+
+@contextmanager
 def open_hdf5(path: Path) -> Iterator[Hdf5File]:
     """Open a local HDF5 file for reading.
 
@@ -252,7 +265,9 @@ _KINDS = {
 }
 
 
-def find_columns(file: Hdf5File, keys: Sequence[str], *, matrices: Sequence[str]) -> list[Column]:
+def find_columns(
+    file: Hdf5File | NpzFile, keys: Sequence[str], *, matrices: Sequence[str]
+) -> list[Column]:
     """Find arrays at the root of a file and check their shapes.
 
     Args:

@@ -20,7 +20,7 @@ from pex_lightning.datasets.episode_ends import (
     told_terminals,
     told_timeouts,
 )
-from pex_lightning.datasets.hdf5 import open_hdf5
+from pex_lightning.datasets.hdf5 import open_arrays
 from pex_lightning.datasets.rows import check_columns
 from pex_lightning.errors import UserError
 
@@ -71,7 +71,7 @@ def open_columns(path: Path) -> Iterator[RawColumns]:
         UserError: The file cannot be read, lacks a required array, has one of a wrong kind or
             shape, or its arrays differ in length or are empty.
     """
-    with open_hdf5(path) as file:
+    with open_arrays(path) as file:
         columns = read_columns(file)
         check_columns(columns, str(path))
         if not len(columns["observations"]):
