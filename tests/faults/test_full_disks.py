@@ -130,3 +130,21 @@ def test_what_killed_processes_left_is_removed_by_the_next_writer(tmp_path: Path
     with replaced(other):
         pass
     assert not parts(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_tiny_shared_memory_is_told(tiny, tmp_path: Path) -> None:
+    args = tiny(tmp_path, "--data.num_collectors=1", "--model.hidden_dims=[128,128]")
+    command = " ".join([sys.executable, "-m", "pex_lightning", *args])
+    # In a mount namespace of its own, the machine's stays as it is.
+    outcome = subprocess.run(
+        ["unshare", "-m", "sh", "-c", f"mount -t tmpfs -o size=16k tmpfs /dev/shm && {command}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    if "unshare" in outcome.stderr or "mount:" in outcome.stderr:
+        pytest.skip(f"this user may not mount a disk ({outcome.stderr.strip()})")
+    assert_one_line(outcome, "shared memory (/dev/shm) has no room", "--data.num_collectors 0")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from pex_lightning.errors import UserError, in_one_line
 from pex_lightning.policies.acting import ActingPolicy
 
 
@@ -25,6 +26,9 @@ class SharedPolicy:
 
     Attributes:
         replica: The copy, to be sent to each process at its start.
+
+    Raises:
+        UserError: There is no room in shared memory.
     """
 
     def __init__(self, policy: ActingPolicy) -> None:
@@ -36,7 +40,7 @@ class SharedPolicy:
             chosen = [i for i, tensor in enumerate(sources) if tensor.dtype == dtype]
             sizes = [sources[i].numel() for i in chosen]
             vector = torch.empty(sum(sizes), dtype=dtype)
-            vector.share_memory_()  # type: ignore[no-untyped-call]
+            _share(vector)
             for i, part in zip(chosen, torch.split(vector, sizes), strict=True):
                 copies[i].data = part.view(copies[i].shape)
             self._vectors.append((vector, chosen))
@@ -53,6 +57,22 @@ class SharedPolicy:
                 torch.cat(flat, out=vector)
             else:
                 vector.copy_(torch.cat(flat))
+
+
+def _share(vector: Tensor) -> None:
+    """Move a vector to shared memory.
+
+    Raises:
+        UserError: There is no room in it.
+    """
+    try:
+        vector.share_memory_()  # type: ignore[no-untyped-call]
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"--data.num_collectors: shared memory (/dev/shm) has no room for the {vector.nbytes:,} "
+            f"bytes of the policy ({in_one_line(error)}). Give it more, as by --shm-size of a "
+            "container, or collect in the learner's process with --data.num_collectors 0."
+        ) from error
 
 
 def _tensors(policy: ActingPolicy) -> Iterator[Tensor]:
