@@ -134,11 +134,11 @@ def test_what_killed_processes_left_is_removed_by_the_next_writer(tmp_path: Path
 
 @pytest.mark.slow
 def test_a_tiny_shared_memory_is_told(tiny, tmp_path: Path) -> None:
-    args = tiny(tmp_path, "--data.num_collectors=1", "--model.hidden_dims=[128,128]")
+    args = tiny(tmp_path, "--data.num_collectors=1", "--model.hidden_dims=[256,256]")
     command = " ".join([sys.executable, "-m", "pex_lightning", *args])
     # In a mount namespace of its own, the machine's stays as it is.
     outcome = subprocess.run(
-        ["unshare", "-m", "sh", "-c", f"mount -t tmpfs -o size=16k tmpfs /dev/shm && {command}"],
+        ["unshare", "-m", "sh", "-c", f"mount -t tmpfs -o size=64k tmpfs /dev/shm && {command}"],
         cwd=ROOT,
         capture_output=True,
         text=True,

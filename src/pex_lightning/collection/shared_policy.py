@@ -69,8 +69,8 @@ def _share(vector: Tensor) -> None:
         vector.share_memory_()  # type: ignore[no-untyped-call]
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"--data.num_collectors: shared memory (/dev/shm) has no room for the {vector.nbytes:,} "
-            f"bytes of the policy ({in_one_line(error)}). Give it more, as by --shm-size of a "
+            f"--data.num_collectors: shared memory (/dev/shm) has no room for the policy's "
+            f"{vector.nbytes:,} bytes ({in_one_line(error)}). Give it more, as by --shm-size of a "
             "container, or collect in the learner's process with --data.num_collectors 0."
         ) from error
 
