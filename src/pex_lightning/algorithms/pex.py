@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from pex_lightning.algorithms.online_iql import OnlineIQL
+from pex_lightning.algorithms.expansion import Expansion
 from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import check_range
-from pex_lightning.handover.checkpoint import PLACES, Checkpoint, Part
 from pex_lightning.losses.iql import diagnostics, policy_loss, q_loss, value_loss
 from pex_lightning.policies.admission import Admission
 from pex_lightning.policies.choice import Boltzmann
 from pex_lightning.policies.composite import CompositePolicy
-from pex_lightning.policies.policy_set import PolicySet
 from pex_lightning.policies.values import SmallestQ
 from pex_lightning.updates.batch import Batch, Losses
 
 
-class PEX(OnlineIQL):
+class PEX(Expansion):
     """Keeps the offline policy π_β frozen and learns a new one, π_θ, beside it.
 
     At every step both propose an action, clipped to the action space, and
@@ -39,19 +37,20 @@ class PEX(OnlineIQL):
     Call `hand_over` with an offline checkpoint before training; resuming needs only the
     online checkpoint.
 
+    `train_offline_policy` is the paper's ablation in which π_β is fine-tuned as well: by IQL's L_π
+    on the batch's own actions, so that it remains a policy of its own.
+
     Args:
         inv_temperature: PEX's α, inverse temperature of the choice; 10 AntMaze, 3 MuJoCo.
         eval_epsilon: In evaluation, the probability with which π_θ's mode, and independently the
             best choice, is replaced by a sample.
         admission_steps: Gradient steps over which π_θ is admitted to the choice; 0 at once.
-        kwargs: As for OnlineIQL.
+        train_offline_policy: Whether π_β learns too; off in the paper.
+        kwargs: As for Expansion.
 
     Raises:
         UserError: A value is outside of its range.
     """
-
-    takes = frozenset[Part](("q", "target", "v", "policy", "moments"))
-    places = {**PLACES, "policy": "policies.learner."}  # noqa: RUF012  (declared in the base)
 
     composite: CompositePolicy
 
@@ -60,6 +59,7 @@ class PEX(OnlineIQL):
         inv_temperature: float = 3.0,
         eval_epsilon: float = 0.1,
         admission_steps: int = 0,
+        train_offline_policy: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -71,33 +71,24 @@ class PEX(OnlineIQL):
         self.inv_temperature = inv_temperature
         self.eval_epsilon = eval_epsilon
         self.admission_steps = admission_steps
+        self.train_offline_policy = train_offline_policy
 
     def build(self, data: DataDescription) -> None:
         """Create the critic, Π = [π_β, π_θ] and the composite policy over it."""
-        self.critic = self.new_critic(data)
-        self.policies = PolicySet([self.new_policy(data)], self.new_policy(data))
+        super().build(data)
+        self.policies.train_frozen(self.train_offline_policy)
         self.admission = Admission(Boltzmann(self.inv_temperature))
         composite = CompositePolicy(
             self.policies, SmallestQ(self.critic), self.admission, self.eval_epsilon
         )
         self.hold_unregistered("composite", composite)
 
-    def start(self, given: Sequence[Checkpoint]) -> None:
-        """Q, Q̄ and V go on with their moments; the offline policy becomes π_β."""
-        (offline,) = given
-        self.critic.q_net.load_state_dict(offline.part("q"))
-        self.critic.target_q_net.load_state_dict(offline.part("target"))
-        self.critic.v_net.load_state_dict(offline.part("v"))
-        self.policies.set_frozen(0, offline.part("policy"))
-        self.continue_moments(offline, "q", "v")
-
     def groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
-        """Q, V and π_θ."""
-        return {
-            "q": self.critic.q_net.parameters(),
-            "v": self.critic.v_net.parameters(),
-            "actor": self.policies.learner.parameters(),
-        }
+        """Q, V and π_θ; π_β where it learns too."""
+        groups = super().groups()
+        if self.train_offline_policy:
+            return {**groups, "offline_actor": self.offline_policy.parameters()}
+        return groups
 
     def losses(self, batch: Batch) -> Losses:
         """IQL's L_V and L_Q on one batch; L_π on what the composite policy would do there now."""
@@ -116,6 +107,9 @@ class PEX(OnlineIQL):
         log_prob = self.policies.learner.log_prob(observation, action)
         actor = policy_loss(log_prob, advantage, self.beta)
         terms = {"q": q.loss, "v": v.loss, "actor": actor.loss}
+        if self.train_offline_policy:
+            log_prob = self.offline_policy.log_prob(observation, batch.action)
+            terms["offline_actor"] = policy_loss(log_prob, v.advantage, self.beta).loss
         return Losses(terms, diagnostics(q, v, actor))
 
     def follow(self, step: int) -> None:

@@ -21,13 +21,20 @@ class Critic(nn.Module):
         action_dim: Size of an action.
         hidden_dims: Sizes of the hidden layers of every network.
         num_q: Number of Q-functions.
+        with_v: Whether there is a V; methods without one have no use for its parameters.
 
     Raises:
         ValueError: `num_q` is below 1.
     """
 
     def __init__(
-        self, obs_dim: int, action_dim: int, hidden_dims: Sequence[int], num_q: int = 2
+        self,
+        obs_dim: int,
+        action_dim: int,
+        hidden_dims: Sequence[int],
+        num_q: int = 2,
+        *,
+        with_v: bool = True,
     ) -> None:
         super().__init__()
         if num_q < 1:
@@ -35,7 +42,8 @@ class Critic(nn.Module):
         self.q_net = EnsembleMLP(num_q, obs_dim + action_dim, hidden_dims, 1)
         self.target_q_net = EnsembleMLP(num_q, obs_dim + action_dim, hidden_dims, 1)
         self.target_q_net.requires_grad_(False)
-        self.v_net = MLP(obs_dim, hidden_dims, 1)
+        if with_v:
+            self.v_net = MLP(obs_dim, hidden_dims, 1)
         self.reset_target()
 
     def q(self, observation: Tensor, action: Tensor) -> Tensor:
