@@ -60,7 +60,8 @@ class Expansion(OnlineIQL):
         check_range("--model.learner_start", learner_start, fits, " or ".join(known))
         self.critic_start = critic_start
         self.learner_start = learner_start
-        self.takes = _CRITIC_PARTS[critic_start] | {"policy"}
+        self._critic_parts = _CRITIC_PARTS[critic_start]
+        self.takes = self._critic_parts | {"policy"}
 
     def build(self, data: DataDescription) -> None:
         """Create the critic and Π."""
@@ -74,11 +75,11 @@ class Expansion(OnlineIQL):
         (offline,) = given
         policy = offline.part("policy")
         self.policies.set_frozen(0, policy)
-        if "q" in self.takes:
+        if "q" in self._critic_parts:
             self.critic.q_net.load_state_dict(offline.part("q"))
             self.critic.target_q_net.load_state_dict(offline.part("target"))
             self.continue_moments(offline, "q")
-        if "v" in self.takes:
+        if "v" in self._critic_parts:
             self.critic.v_net.load_state_dict(offline.part("v"))
             self.continue_moments(offline, "v")
         if self.learner_start != "fresh":

@@ -71,3 +71,26 @@ class Critic(nn.Module):
         torch._foreach_lerp_(
             list(self.target_q_net.parameters()), list(self.q_net.parameters()), tau
         )
+
+
+class FrozenQ(nn.Module):
+    """Q-functions that do not learn any more, such as those of an offline stage.
+
+    Args:
+        obs_dim: Size of an observation.
+        action_dim: Size of an action.
+        hidden_dims: Sizes of the hidden layers.
+        num_q: Number of Q-functions.
+    """
+
+    def __init__(
+        self, obs_dim: int, action_dim: int, hidden_dims: Sequence[int], num_q: int
+    ) -> None:
+        super().__init__()
+        self.net = EnsembleMLP(num_q, obs_dim + action_dim, hidden_dims, 1)
+        self.net.requires_grad_(False)
+
+    def q(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Q of every member, float32: `[B, obs_dim], [B, action_dim] -> [num_q, B]`."""
+        out: Tensor = self.net(torch.cat((observation, action), dim=-1))
+        return out.squeeze(-1).float()

@@ -57,6 +57,12 @@ class PolicySet(nn.Module):
         proposals.append(self.learner.sample(observation))
         return torch.stack(proposals)
 
+    def log_probs(self, observation: Tensor, candidates: Tensor) -> Tensor:
+        """Every member's log-density of its own candidate `[M, B, action_dim]`: `[M, B]`."""
+        members = [*self._frozen(), self.learner]
+        pairs = zip(members, candidates, strict=True)
+        return torch.stack([member.log_prob(observation, action) for member, action in pairs])
+
     def set_frozen(self, number: int, state: Mapping[str, Tensor]) -> None:
         """Give a frozen member the parameters, and where they differ the sizes, of a policy.
 
