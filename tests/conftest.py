@@ -1,8 +1,8 @@
 """A toy environment, dataset and trainer, small enough to train for a few steps in every test."""
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +117,13 @@ class Toy:
         folder: A new folder for each test.
         dataset: HDF5 file in D4RL's layout.
         offline_path: Checkpoint of a few updates of IQL on it.
+        offline_paths: The same of other offline methods, by the names of those that follow them.
     """
 
     folder: Path
     dataset: Path
     offline_path: Path | None
+    offline_paths: Mapping[str, Path] = field(default_factory=dict)
 
     env = ENV
     time_limit = TIME_LIMIT
@@ -153,7 +155,7 @@ class Toy:
         """Ready to train: an online one is given the offline checkpoint."""
         module = ALGORITHMS[name](**{"hidden_dims": [8, 8], **kwargs})
         if module.takes and self.offline_path is not None:
-            module.hand_over(read_checkpoint(self.offline_path))
+            module.hand_over(read_checkpoint(self.offline_paths.get(name, self.offline_path)))
         return module
 
     def data_for(self, module: Algorithm, **kwargs: Any) -> OfflineData:
@@ -233,10 +235,19 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_offline(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of IQL after 20 updates."""
-    folder = tmp_path_factory.mktemp("offline")
-    toy = Toy(folder, tiny_dataset, None)
+    return _offline("IQL", tiny_dataset, tmp_path_factory.mktemp("offline"))
+
+
+@pytest.fixture(scope="session")
+def tiny_awac(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of AWAC after 20 updates."""
+    return _offline("AWAC", tiny_dataset, tmp_path_factory.mktemp("awac"))
+
+
+def _offline(name: str, dataset: Path, folder: Path) -> Path:
+    toy = Toy(folder, dataset, None)
     environment = dict(os.environ)
-    trainer = toy.fit(toy.algorithm("IQL"), 20)
+    trainer = toy.fit(toy.algorithm(name), 20)
     os.environ.clear()
     os.environ.update(environment)
     path = folder / "offline.ckpt"
@@ -245,6 +256,6 @@ def tiny_offline(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def toy(tmp_path: Path, tiny_dataset: Path, tiny_offline: Path) -> Toy:
+def toy(tmp_path: Path, tiny_dataset: Path, tiny_offline: Path, tiny_awac: Path) -> Toy:
     """Builds the pieces of a run at toy size."""
-    return Toy(tmp_path, tiny_dataset, tiny_offline)
+    return Toy(tmp_path, tiny_dataset, tiny_offline, {"OnlineAWAC": tiny_awac})

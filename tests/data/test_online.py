@@ -413,3 +413,19 @@ def test_an_interrupt_while_collecting_ends_at_once(
 def test_settings_outside_of_their_range_are_refused(key: str, value: float, toy: Any) -> None:
     with pytest.raises(UserError, match=rf"--data\.{key} is "):
         toy.online_data(**{key: value})
+
+
+def test_the_share_of_offline_rows_is_annealed(toy: Any) -> None:
+    data = toy.online_data(
+        offline_fraction=0.75, offline_fraction_end=0.0, offline_fraction_steps=20
+    )
+    shares = []
+
+    class Look(Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, *args: Any) -> None:
+            # Online observations are multiples of 0.1 in their first number.
+            tenths = batch["observation"][..., 0] * 10
+            shares.append((tenths != tenths.round()).float().mean().item())
+
+    toy.fit(toy.algorithm("PEX"), 30, data=data, callbacks=[Look()])
+    assert shares == [0.75, 0.5625, 0.375, 0.1875, 0.0, 0.0]

@@ -285,20 +285,20 @@ def test_parameters_that_do_not_fit_their_description_are_refused(
 
 def test_resume_accepts_the_same_settings(toy: Any) -> None:
     checkpoint = read_checkpoint(toy.offline_path)
-    check_resume(checkpoint, "IQL", toy.algorithm("IQL", hidden_dims=(8, 8)).hparams)
+    check_resume(checkpoint, "IQL", toy.algorithm("IQL", hidden_dims=(8, 8)).hparams, {})
 
 
 def test_resume_of_another_algorithm_is_refused(toy: Any) -> None:
     checkpoint = read_checkpoint(toy.offline_path)
     with pytest.raises(UserError, match=r"checkpoint of IQL, but this stage trains PEX"):
-        check_resume(checkpoint, "PEX", toy.algorithm("PEX").hparams)
+        check_resume(checkpoint, "PEX", toy.algorithm("PEX").hparams, {})
 
 
 def test_resume_with_other_settings_names_each_with_both_values(toy: Any) -> None:
     checkpoint = read_checkpoint(toy.offline_path)
     settings = toy.algorithm("IQL", expectile=0.9, hidden_dims=[16]).hparams
     with pytest.raises(UserError) as refused:
-        check_resume(checkpoint, "IQL", settings)
+        check_resume(checkpoint, "IQL", settings, {})
     lines = [text.strip() for text in str(refused.value).splitlines()]
     assert lines[1:3] == [
         "model.expectile: 0.7 in the checkpoint, 0.9 in this run",

@@ -3,7 +3,16 @@ import math
 import pytest
 import torch
 
-from pex_lightning.policies.choice import Boltzmann, draw
+from pex_lightning.policies.admission import Admission
+from pex_lightning.policies.choice import (
+    Boltzmann,
+    EpsilonGreedy,
+    Uniform,
+    choice_rule,
+    draw,
+    entropy,
+)
+from pex_lightning.policies.temperature import AdaptedTemperature, ScheduledTemperature
 
 
 @pytest.mark.parametrize("members", [1, 2, 5])
@@ -50,3 +59,52 @@ def test_draw_repeats_with_torchs_seed() -> None:
     assert torch.equal(first, second)
     torch.manual_seed(4)
     assert not torch.equal(first, draw(probs))
+
+
+def test_epsilon_greedy_shares_epsilon_among_all() -> None:
+    values = torch.tensor([[1.0, -5.0], [2.0, -7.0], [0.0, -6.0]])
+    probs = EpsilonGreedy(0.3).probs(values)
+    torch.testing.assert_close(probs, torch.tensor([[0.1, 0.8, 0.1], [0.8, 0.1, 0.1]]))
+    greedy = choice_rule("greedy", 3.0, epsilon=0.3)
+    assert greedy.probs(values).tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert greedy.best(values).tolist() == [1, 0]
+
+
+def test_uniform_favours_nobody() -> None:
+    torch.manual_seed(0)
+    values = torch.tensor([[100.0], [0.0]]).expand(2, 10_000)
+    rule = choice_rule("uniform", 3.0, 0.1)
+    assert isinstance(rule, Uniform)
+    assert rule.probs(values).unique().tolist() == [0.5]
+    assert rule.best(values).float().mean().item() == pytest.approx(0.5, abs=0.02)
+    admitted = Admission(rule)
+    admitted.share.fill_(0.0)
+    assert not admitted.best(values).any()
+
+
+def test_entropy_of_certain_and_of_even_choices() -> None:
+    found = entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
+    assert found.tolist() == pytest.approx([0.0, math.log(2)])
+
+
+def test_a_scheduled_temperature_goes_linearly_and_stays() -> None:
+    temperature = ScheduledTemperature(2.0, 10.0, steps=4)
+    rule, values = Boltzmann(temperature), torch.tensor([[0.0], [0.1]])
+    for step, scale in ((0, 2.0), (1, 4.0), (3, 8.0), (4, 10.0), (9, 10.0)):
+        temperature.follow(step)
+        assert temperature.value.item() == scale
+        assert torch.equal(rule.probs(values), Boltzmann(scale).probs(values))
+
+
+@pytest.mark.parametrize("start", [0.1, 50.0])
+def test_an_adapted_temperature_settles_at_its_entropy(start: float) -> None:
+    values = torch.randn(3, 512, generator=torch.Generator().manual_seed(0))
+    temperature = AdaptedTemperature(start, target=0.6, members=3)
+    rule = Boltzmann(temperature)
+    optimizer = torch.optim.Adam(temperature.parameters(), lr=0.05)
+    for _ in range(400):
+        loss = temperature.loss(entropy(rule.probs(values)).mean())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert entropy(rule.probs(values)).mean().item() == pytest.approx(0.6 * math.log(3), abs=0.01)

@@ -8,7 +8,7 @@ from pex_lightning.policies.admission import Admission
 from pex_lightning.policies.choice import Boltzmann
 from pex_lightning.policies.composite import CompositePolicy
 from pex_lightning.policies.policy_set import PolicySet
-from pex_lightning.policies.values import SmallestQ
+from pex_lightning.policies.values import CriticValues
 
 LOW, HIGH = (-1.0, -0.5), (1.0, 2.0)
 STATES = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
@@ -24,7 +24,7 @@ def composite(
     names = [*(f"frozen {number}" for number in range(frozen)), "learner"]
     policies = PolicySet([policy() for _ in range(frozen)], policy(), names)
     rule = Admission(Boltzmann(inv_temperature))
-    return CompositePolicy(policies, SmallestQ(Critic(3, 2, [8], num_q)), rule, eval_epsilon)
+    return CompositePolicy(policies, CriticValues(Critic(3, 2, [8], num_q)), rule, eval_epsilon)
 
 
 def choice_probs(acting: CompositePolicy, candidates: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,14 @@ def state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    # Compiling takes long: the usual run has one method of each kind of losses.
+    [
+        name if name in ("IQL", "PEX", "AWAC") else pytest.param(name, marks=pytest.mark.long)
+        for name in NAMES
+    ],
+)
 def test_a_run_is_the_plain_run_up_to_rounding(name: str, toy: Any) -> None:
     ended, optimizers = [], []
     for compile_update in (False, True):

@@ -71,7 +71,7 @@ class Algorithm(UpdateRule):
 
     Attributes:
         takes: Parts of an offline checkpoint that the method starts from; empty if it starts from
-            nothing.
+            nothing. A class states it, or a constructor where settings decide.
         acts: Whether it steps an environment while it learns.
         places: Under which prefix of its state dict lies what it can hand over.
         diagnostics: Scalars of the last update, on the device.
@@ -81,7 +81,7 @@ class Algorithm(UpdateRule):
         UserError: A value is outside of its range.
     """
 
-    takes: ClassVar[frozenset[Part]] = frozenset()
+    takes: frozenset[Part] = frozenset()
     acts: ClassVar[bool] = False
     places: ClassVar[Mapping[Part, str]] = PLACES
 

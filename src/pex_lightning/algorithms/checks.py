@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,6 +20,17 @@ def method_name(method: type[Any]) -> str:
     """What a method is called in checkpoints: its class, with its module if that is a user's."""
     ours = method.__module__.partition(".")[0] == __name__.partition(".")[0]
     return method.__name__ if ours else f"{method.__module__}.{method.__qualname__}"
+
+
+def default_hyper_parameters(method: type[Any]) -> dict[str, Any]:
+    """The defaults of all arguments of a method's constructors, those of its bases too."""
+    defaults: dict[str, Any] = {}
+    for base in method.__mro__:
+        if "__init__" in vars(base):
+            for name, parameter in inspect.signature(vars(base)["__init__"]).parameters.items():
+                if parameter.default is not parameter.empty:
+                    defaults.setdefault(name, parameter.default)
+    return defaults
 
 
 def check_precision(precision: str, flag: str) -> None:

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
-from pex_lightning.algorithms.online_iql import OnlineIQL
+from pex_lightning.algorithms.expansion import Expansion
 from pex_lightning.data.description import DataDescription
-from pex_lightning.errors import check_range
-from pex_lightning.handover.checkpoint import PLACES, Checkpoint, Part
+from pex_lightning.errors import UserError, check_range
+from pex_lightning.handover.checkpoint import Checkpoint
 from pex_lightning.losses.iql import diagnostics, policy_loss, q_loss, value_loss
+from pex_lightning.nn.critic import FrozenQ
 from pex_lightning.policies.admission import Admission
-from pex_lightning.policies.choice import Boltzmann
+from pex_lightning.policies.choice import Boltzmann, ChoiceName, entropy
+from pex_lightning.policies.choosing import Choosing, ValuesName
 from pex_lightning.policies.composite import CompositePolicy
-from pex_lightning.policies.policy_set import PolicySet
-from pex_lightning.policies.values import SmallestQ
+from pex_lightning.policies.temperature import (
+    AdaptedTemperature,
+    InverseTemperature,
+    ScheduledTemperature,
+)
+from pex_lightning.policies.values import BlendWeight, Bound
 from pex_lightning.updates.batch import Batch, Losses
 
+Backup = Literal["v", "choice"]
 
-class PEX(OnlineIQL):
+
+class PEX(Expansion):
     """Keeps the offline policy π_β frozen and learns a new one, π_θ, beside it.
 
     At every step both propose an action, clipped to the action space, and
@@ -39,19 +47,41 @@ class PEX(OnlineIQL):
     Call `hand_over` with an offline checkpoint before training; resuming needs only the
     online checkpoint.
 
+    `train_offline_policy` is the paper's ablation in which π_β is fine-tuned as well: by IQL's L_π
+    on the batch's own actions, so that it remains a policy of its own.
+
+    What the paper leaves open are settings: other rules of choice, other values to choose by, and
+    an inverse temperature that changes (see `pex_lightning.policies.choosing.Choosing`).
+    With `backup` `choice`, TD targets use the composite policy's own choice at the next state,
+    y = r + γ (1 − d) min Q̄(s', ã') (as EXPO, arXiv 2507.07986), instead of V(s').
+
     Args:
         inv_temperature: PEX's α, inverse temperature of the choice; 10 AntMaze, 3 MuJoCo.
         eval_epsilon: In evaluation, the probability with which π_θ's mode, and independently the
             best choice, is replaced by a sample.
         admission_steps: Gradient steps over which π_θ is admitted to the choice; 0 at once.
-        kwargs: As for OnlineIQL.
+        train_offline_policy: Whether π_β learns too; off in the paper.
+        choice: `boltzmann` (the paper), `greedy`, `epsilon_greedy` or `uniform`.
+        choice_epsilon: ε of `epsilon_greedy`.
+        choice_values: Values to choose by: of the critic that learns (`online`, the paper), its
+            weighted sum with the offline stage's (`blend`), or the `larger` of the two.
+        blend_steps: Gradient steps over which the online critic's weight goes from 0 to 1.
+        blend_actor: Whether π_θ follows the same weighted sum of both critics' policy gradients.
+        value_bound: `min` over the critic's ensemble (the paper), its `mean`, or the mean plus
+            (`upper`) or minus (`lower`) `bound_width` standard deviations.
+        bound_width: See `value_bound`.
+        rpex_scale: Weight of RPEX's term in the logits; 0.1 in RPEX, 0 without it.
+        inv_temperature_end: Where the inverse temperature goes linearly; by default it stays.
+        inv_temperature_steps: Gradient steps on the way there.
+        target_entropy: Mean entropy of the choice, as a fraction of log |Π|, at which a dual
+            variable holds it by adapting the inverse temperature; by default it does not.
+        backup: What a TD target takes for the value of the next state: `v` (the paper) or
+            `choice`.
+        kwargs: As for Expansion.
 
     Raises:
-        UserError: A value is outside of its range.
+        UserError: A value is outside of its range, or two do not go together.
     """
-
-    takes = frozenset[Part](("q", "target", "v", "policy", "moments"))
-    places = {**PLACES, "policy": "policies.learner."}  # noqa: RUF012  (declared in the base)
 
     composite: CompositePolicy
 
@@ -60,68 +90,135 @@ class PEX(OnlineIQL):
         inv_temperature: float = 3.0,
         eval_epsilon: float = 0.1,
         admission_steps: int = 0,
+        train_offline_policy: bool = False,
+        choice: ChoiceName = "boltzmann",
+        choice_epsilon: float = 0.1,
+        choice_values: ValuesName = "online",
+        blend_steps: int = 0,
+        blend_actor: bool = False,
+        value_bound: Bound = "min",
+        bound_width: float = 1.0,
+        rpex_scale: float = 0.0,
+        inv_temperature_end: float | None = None,
+        inv_temperature_steps: int = 0,
+        target_entropy: float | None = None,
+        backup: Backup = "v",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        fits = inv_temperature >= 0.0
-        check_range("--model.inv_temperature", inv_temperature, fits, "0 or more")
+        self.choosing = Choosing(
+            rule=choice,
+            inv_temperature=inv_temperature,
+            inv_temperature_end=inv_temperature_end,
+            inv_temperature_steps=inv_temperature_steps,
+            target_entropy=target_entropy,
+            epsilon=choice_epsilon,
+            values=choice_values,
+            blend_steps=blend_steps,
+            bound=value_bound,
+            bound_width=bound_width,
+            rpex_scale=rpex_scale,
+        )
         fits = 0.0 <= eval_epsilon <= 1.0
         check_range("--model.eval_epsilon", eval_epsilon, fits, "between 0 and 1")
         check_range("--model.admission_steps", admission_steps, admission_steps >= 0, "0 or more")
-        self.inv_temperature = inv_temperature
+        known = get_args(Backup)
+        check_range("--model.backup", backup, backup in known, " or ".join(known))
+        if blend_actor and choice_values != "blend":
+            raise UserError("--model.blend_actor needs --model.choice_values blend.")
         self.eval_epsilon = eval_epsilon
         self.admission_steps = admission_steps
+        self.train_offline_policy = train_offline_policy
+        self.blend_actor = blend_actor
+        self.backup: Backup = backup
+        if self.choosing.needs_offline_q:
+            self.takes = self.takes | {"q"}
 
     def build(self, data: DataDescription) -> None:
         """Create the critic, Π = [π_β, π_θ] and the composite policy over it."""
-        self.critic = self.new_critic(data)
-        self.policies = PolicySet([self.new_policy(data)], self.new_policy(data))
-        self.admission = Admission(Boltzmann(self.inv_temperature))
-        composite = CompositePolicy(
-            self.policies, SmallestQ(self.critic), self.admission, self.eval_epsilon
+        super().build(data)
+        self.policies.train_frozen(self.train_offline_policy)
+        self.admission = Admission(self.choosing.new_rule(len(self.policies)))
+        self.offline_q: FrozenQ | None = None
+        self.blend_weight: BlendWeight | None = None
+        if self.choosing.needs_offline_q:
+            env = data.env
+            self.offline_q = FrozenQ(env.obs_dim, env.action_dim, self.hidden_dims, self.num_q)
+        if self.choosing.values == "blend":
+            self.blend_weight = BlendWeight(self.choosing.blend_steps)
+        values = self.choosing.new_values(
+            self.policies, self.critic, self.offline_q, self.blend_weight
         )
+        composite = CompositePolicy(self.policies, values, self.admission, self.eval_epsilon)
         self.hold_unregistered("composite", composite)
 
     def start(self, given: Sequence[Checkpoint]) -> None:
-        """Q, Q̄ and V go on with their moments; the offline policy becomes π_β."""
-        (offline,) = given
-        self.critic.q_net.load_state_dict(offline.part("q"))
-        self.critic.target_q_net.load_state_dict(offline.part("target"))
-        self.critic.v_net.load_state_dict(offline.part("v"))
-        self.policies.set_frozen(0, offline.part("policy"))
-        self.continue_moments(offline, "q", "v")
+        """As every expansion; the offline stage's Q is kept where the choice asks it."""
+        super().start(given)
+        if self.offline_q is not None:
+            self.offline_q.net.load_state_dict(given[0].part("q"))
+
+    @property
+    def temperature(self) -> InverseTemperature | None:
+        """The inverse temperature, where it changes."""
+        rule = self.admission.rule
+        found = rule.inv_temperature if isinstance(rule, Boltzmann) else None
+        return found if isinstance(found, InverseTemperature) else None
 
     def groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
-        """Q, V and π_θ."""
-        return {
-            "q": self.critic.q_net.parameters(),
-            "v": self.critic.v_net.parameters(),
-            "actor": self.policies.learner.parameters(),
-        }
+        """Q, V and π_θ; π_β and the inverse temperature where they learn too."""
+        groups = dict(super().groups())
+        if self.train_offline_policy:
+            groups["offline_actor"] = self.offline_policy.parameters()
+        if isinstance(self.temperature, AdaptedTemperature):
+            groups["temperature"] = self.temperature.parameters()
+        return groups
 
     def losses(self, batch: Batch) -> Losses:
         """IQL's L_V and L_Q on one batch; L_π on what the composite policy would do there now."""
         critic, observation = self.critic, batch.observation
+        memory = self.composite.initial_memory(observation)
         with torch.no_grad():
             target_q = critic.target_q(observation, batch.action).amin(0)
-            next_value = critic.v(batch.next_observation)
+            if self.backup == "v":
+                next_value = critic.v(batch.next_observation)
+            else:
+                next_action = self.composite.act(batch.next_observation, memory).action
+                next_value = critic.target_q(batch.next_observation, next_action).amin(0)
         value = critic.v(observation)
         v = value_loss(target_q, value, self.expectile)
         q_now = critic.q(observation, batch.action)
         q = q_loss(q_now, batch.reward, batch.terminated, next_value, self.gamma)
         with torch.no_grad():
-            memory = self.composite.initial_memory(observation)
-            action = self.composite.act(observation, memory).action
-            advantage = critic.target_q(observation, action).amin(0) - value
-        log_prob = self.policies.learner.log_prob(observation, action)
+            choice, candidate_values = self.composite.choose(observation, memory)
+            advantage = critic.target_q(observation, choice.action).amin(0) - value
+        log_prob = self.policies.learner.log_prob(observation, choice.action)
         actor = policy_loss(log_prob, advantage, self.beta)
         terms = {"q": q.loss, "v": v.loss, "actor": actor.loss}
+        if self.blend_actor:
+            assert self.offline_q is not None
+            assert self.blend_weight is not None
+            with torch.no_grad():
+                advantage = self.offline_q.q(observation, choice.action).amin(0) - value
+            offline = policy_loss(log_prob, advantage, self.beta).loss
+            terms["actor"] = torch.lerp(offline, actor.loss, self.blend_weight.value)
+        if self.train_offline_policy:
+            log_prob = self.offline_policy.log_prob(observation, batch.action)
+            terms["offline_actor"] = policy_loss(log_prob, v.advantage, self.beta).loss
+        if isinstance(self.temperature, AdaptedTemperature):
+            # Of all members: while few are admitted, the choice tells nothing about α.
+            probs = self.admission.rule.probs(candidate_values)
+            terms["temperature"] = self.temperature.loss(entropy(probs).mean())
         return Losses(terms, diagnostics(q, v, actor))
 
     def follow(self, step: int) -> None:
-        """Admit π_θ a little further: λ = min(1, step / admission_steps)."""
+        """Admit π_θ a little further, λ = min(1, step / admission_steps); go on with schedules."""
         share = 1.0 if step >= self.admission_steps else step / self.admission_steps
         self.admission.share.fill_(share)
+        if isinstance(self.temperature, ScheduledTemperature):
+            self.temperature.follow(step)
+        if self.blend_weight is not None:
+            self.blend_weight.follow(step)
 
     def acting_policy(self) -> CompositePolicy:
         """The composite policy over Π."""

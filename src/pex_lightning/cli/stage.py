@@ -15,7 +15,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from pex_lightning.algorithms import Algorithm
-from pex_lightning.algorithms.checks import check_precision, method_name
+from pex_lightning.algorithms.checks import check_precision, default_hyper_parameters, method_name
 from pex_lightning.callbacks.checkpoint import BEST, LAST, RunCheckpoint
 from pex_lightning.callbacks.csv_logger import MetricsCSV
 from pex_lightning.callbacks.evaluation import Evaluation
@@ -107,7 +107,8 @@ class Stage:
         Raises:
             UserError: Its class or its hyper-parameters are others, or it is not resumable.
         """
-        check_resume(checkpoint, self.algorithm, self.module.hparams)
+        defaults = default_hyper_parameters(type(self.module))
+        check_resume(checkpoint, self.algorithm, self.module.hparams, defaults)
 
     def check_trainer(self) -> Trainer:
         """Refuse Trainer arguments that are wrong or that this loop cannot honour.

@@ -23,7 +23,7 @@ from pex_lightning.collection.pool import CollectorPool
 from pex_lightning.collection.statistics import OnlineStatistics
 from pex_lightning.data.loader import ChunkLoader
 from pex_lightning.data.offline import OfflineData
-from pex_lightning.data.schedule import chunk_updates
+from pex_lightning.data.schedule import OfflineShare, chunk_updates
 from pex_lightning.envs.factory import EnvFactory
 from pex_lightning.errors import check_range, in_one_line
 from pex_lightning.replay.layout import RowSizes
@@ -53,6 +53,8 @@ class OnlineData(OfflineData):
 
     Args:
         offline_fraction: Share of offline rows in every batch.
+        offline_fraction_end: Where that share goes linearly; by default it stays.
+        offline_fraction_steps: Gradient steps on the way there.
         start_steps: Environment steps before the first update.
         updates_per_step: Gradient steps for each environment step (UTD).
         buffer_size: Rows that the replay buffer of each process keeps.
@@ -80,16 +82,18 @@ class OnlineData(OfflineData):
         buffer_size: int = 1_000_000,
         chunk_size: int = 20,
         num_collectors: int = 0,
+        offline_fraction_end: float | None = None,
+        offline_fraction_steps: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(chunk_size=chunk_size, **kwargs)
-        in_unit = 0.0 <= offline_fraction <= 1.0
-        check_range("--data.offline_fraction", offline_fraction, in_unit, "between 0 and 1")
+        self.offline_share = OfflineShare(
+            offline_fraction, offline_fraction_end, offline_fraction_steps
+        )
         check_range("--data.updates_per_step", updates_per_step, updates_per_step > 0, "above 0")
         check_range("--data.buffer_size", buffer_size, buffer_size > 0, "above 0")
         check_range("--data.start_steps", start_steps, start_steps > 0, "above 0")
         check_range("--data.num_collectors", num_collectors, num_collectors >= 0, "0 or more")
-        self.offline_fraction = offline_fraction
         self.start_steps = start_steps
         self.updates_per_step = updates_per_step
         self.buffer_size = buffer_size
@@ -216,7 +220,7 @@ class OnlineData(OfflineData):
             self._online,
             updates=updates,
             batch_size=self.batch_size,
-            offline_fraction=self.offline_fraction,
+            offline_fraction=self.offline_share.at(step),
             seed=self._chunk_seed(step),
         )
 

@@ -71,9 +71,18 @@ def check_hand_over(
 
 
 def check_resume(
-    checkpoint: Checkpoint, algorithm: str, hyper_parameters: Mapping[str, Any]
+    checkpoint: Checkpoint,
+    algorithm: str,
+    hyper_parameters: Mapping[str, Any],
+    defaults: Mapping[str, Any],
 ) -> None:
     """Check that a checkpoint continues a run of `algorithm` with these hyper-parameters.
+
+    Args:
+        checkpoint: The checkpoint.
+        algorithm: What the method of this run is called.
+        hyper_parameters: Those of this run.
+        defaults: Values of those that the checkpoint's version may not have had.
 
     Raises:
         UserError: The class or a hyper-parameter differs; every difference is named.
@@ -90,12 +99,12 @@ def check_resume(
             f"--ckpt_path {path} holds a policy, but not the state of its training: it was saved "
             "without it, or was altered. Resume from last.ckpt or best.ckpt of a run."
         )
-    theirs, ours = dict(checkpoint.hyper_parameters), dict(hyper_parameters)
+    # A hyper-parameter that came later makes no difference while it has its default.
+    theirs = {**defaults, **checkpoint.hyper_parameters}
+    ours = dict(hyper_parameters)
     differing = _differing(
         (f"model.{key}", _plain(theirs.get(key, "absent")), _plain(ours.get(key, "absent")))
-        for key in sorted((theirs.keys() | ours.keys()) - FREE_ON_RESUME)
-        # A hyper-parameter that came later and is off by default makes no difference.
-        if theirs.get(key) is not None or ours.get(key) is not None
+        for key in sorted((checkpoint.hyper_parameters.keys() | ours.keys()) - FREE_ON_RESUME)
     )
     if differing:
         raise UserError(

@@ -21,13 +21,20 @@ class Critic(nn.Module):
         action_dim: Size of an action.
         hidden_dims: Sizes of the hidden layers of every network.
         num_q: Number of Q-functions.
+        with_v: Whether there is a V; methods without one have no use for its parameters.
 
     Raises:
         ValueError: `num_q` is below 1.
     """
 
     def __init__(
-        self, obs_dim: int, action_dim: int, hidden_dims: Sequence[int], num_q: int = 2
+        self,
+        obs_dim: int,
+        action_dim: int,
+        hidden_dims: Sequence[int],
+        num_q: int = 2,
+        *,
+        with_v: bool = True,
     ) -> None:
         super().__init__()
         if num_q < 1:
@@ -35,7 +42,8 @@ class Critic(nn.Module):
         self.q_net = EnsembleMLP(num_q, obs_dim + action_dim, hidden_dims, 1)
         self.target_q_net = EnsembleMLP(num_q, obs_dim + action_dim, hidden_dims, 1)
         self.target_q_net.requires_grad_(False)
-        self.v_net = MLP(obs_dim, hidden_dims, 1)
+        if with_v:
+            self.v_net = MLP(obs_dim, hidden_dims, 1)
         self.reset_target()
 
     def q(self, observation: Tensor, action: Tensor) -> Tensor:
@@ -63,3 +71,26 @@ class Critic(nn.Module):
         torch._foreach_lerp_(
             list(self.target_q_net.parameters()), list(self.q_net.parameters()), tau
         )
+
+
+class FrozenQ(nn.Module):
+    """Q-functions that do not learn any more, such as those of an offline stage.
+
+    Args:
+        obs_dim: Size of an observation.
+        action_dim: Size of an action.
+        hidden_dims: Sizes of the hidden layers.
+        num_q: Number of Q-functions.
+    """
+
+    def __init__(
+        self, obs_dim: int, action_dim: int, hidden_dims: Sequence[int], num_q: int
+    ) -> None:
+        super().__init__()
+        self.net = EnsembleMLP(num_q, obs_dim + action_dim, hidden_dims, 1)
+        self.net.requires_grad_(False)
+
+    def q(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Q of every member, float32: `[B, obs_dim], [B, action_dim] -> [num_q, B]`."""
+        out: Tensor = self.net(torch.cat((observation, action), dim=-1))
+        return out.squeeze(-1).float()

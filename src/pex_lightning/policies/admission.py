@@ -30,15 +30,10 @@ class Admission(ChoiceRule):
 
     def probs(self, values: Tensor) -> Tensor:
         """The mixture of both choices."""
-        return torch.lerp(*self._both(values), self.share)
+        frozen = torch.nn.functional.pad(self.rule.probs(values[:-1]), (0, 1))
+        return torch.lerp(frozen, self.rule.probs(values), self.share)
 
     def best(self, values: Tensor) -> Tensor:
         """The favourite among all members with probability `share`, else among the frozen."""
-        frozen, every = self._both(values)
         admitted = torch.rand(values.shape[1], device=values.device) < self.share
-        return torch.where(admitted, every.argmax(-1), frozen.argmax(-1))
-
-    def _both(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """P(i|s) among the frozen members alone, and among all: `[B, M]` each."""
-        frozen = torch.nn.functional.pad(self.rule.probs(values[:-1]), (0, 1))
-        return frozen, self.rule.probs(values)
+        return torch.where(admitted, self.rule.best(values), self.rule.best(values[:-1]))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from pex_lightning.policies.temperature import InverseTemperature
+
+ChoiceName = Literal["boltzmann", "greedy", "epsilon_greedy", "uniform"]
 
 
 class ChoiceRule(nn.Module, ABC):
@@ -24,16 +29,70 @@ class Boltzmann(ChoiceRule):
     """P(i|s) = softmax_i(inv_temperature · Q(s, a_i)) (PEX, arXiv 2302.00935, eq. 5).
 
     Args:
-        inv_temperature: PEX's α; 0 is a uniform choice, large is greedy.
+        inv_temperature: PEX's α, a number or what follows a schedule or learns; 0 is a uniform
+            choice, large is greedy.
     """
 
-    def __init__(self, inv_temperature: float) -> None:
+    def __init__(self, inv_temperature: float | InverseTemperature) -> None:
         super().__init__()
         self.inv_temperature = inv_temperature
 
     def probs(self, values: Tensor) -> Tensor:
         """The softmax over the members."""
-        return torch.softmax(self.inv_temperature * values.movedim(0, -1), dim=-1)
+        scale = self.inv_temperature
+        if isinstance(scale, InverseTemperature):
+            return torch.softmax(scale.value * values.movedim(0, -1), dim=-1)
+        return torch.softmax(scale * values.movedim(0, -1), dim=-1)
+
+
+class EpsilonGreedy(ChoiceRule):
+    """The member of the largest value, with probability ε any member.
+
+    Args:
+        epsilon: ε; 0 is the greedy choice.
+    """
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+
+    def probs(self, values: Tensor) -> Tensor:
+        """(1 − ε) for the best member, and ε shared by all."""
+        members = values.shape[0]
+        # `one_hot` reads its input on the host, which compiled code cannot.
+        indices = torch.arange(members, device=values.device)
+        best = (values.argmax(0).unsqueeze(-1) == indices).to(values.dtype)
+        return (1.0 - self.epsilon) * best + self.epsilon / members
+
+
+class Uniform(ChoiceRule):
+    """Every member with the same probability, whatever its value."""
+
+    def probs(self, values: Tensor) -> Tensor:
+        """1 / M."""
+        members, batch = values.shape
+        return values.new_full((batch, members), 1.0 / members)
+
+    def best(self, values: Tensor) -> Tensor:
+        """A random member, as none is favoured."""
+        return draw(self.probs(values))
+
+
+def choice_rule(
+    name: ChoiceName, inv_temperature: float | InverseTemperature, epsilon: float
+) -> ChoiceRule:
+    """The rule of that name.
+
+    Args:
+        name: `boltzmann`, `greedy`, `epsilon_greedy` or `uniform`.
+        inv_temperature: For `boltzmann`.
+        epsilon: For `epsilon_greedy`.
+    """
+    if name == "boltzmann":
+        return Boltzmann(inv_temperature)
+    if name == "uniform":
+        return Uniform()
+    return EpsilonGreedy(epsilon if name == "epsilon_greedy" else 0.0)
 
 
 def draw(probs: Tensor) -> Tensor:
@@ -45,3 +104,9 @@ def draw(probs: Tensor) -> Tensor:
     uniform = torch.rand((*probs.shape[:-1], 1), device=probs.device, dtype=probs.dtype)
     # Rounding can leave the sum a little below one: scaled by it, no draw lies beyond.
     return (cumulative < uniform * cumulative[..., -1:]).sum(-1)
+
+
+def entropy(probs: Tensor) -> Tensor:
+    """Entropy of each row of `probs` `[B, M]`, in nats: `[B]`."""
+    terms: Tensor = torch.special.entr(probs)
+    return terms.sum(-1)

@@ -33,12 +33,17 @@ class CompositePolicy(ActingPolicy):
 
     def act(self, observation: Tensor, memory: Tensor) -> Choice:
         """Draw one of the candidates at every state."""
+        return self.choose(observation, memory)[0]
+
+    def choose(self, observation: Tensor, memory: Tensor) -> tuple[Choice, Tensor]:
+        """As `act`, with the values of the candidates, `[M, B]`."""
         # Not as a decorator, through which a compiled update could not look.
         with torch.no_grad():
             candidates = self.policies.candidates(observation)
-            probs = self.rule.probs(self.values(observation, candidates))
+            values = self.values(observation, candidates)
+            probs = self.rule.probs(values)
             index = draw(probs)
-            return Choice(_rows(candidates, index), index, probs, memory)
+            return Choice(_rows(candidates, index), index, probs, memory), values
 
     @torch.no_grad()
     def evaluation_action(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,6 +36,7 @@ class PolicySet(nn.Module):
     ) -> None:
         super().__init__()
         self.frozen = nn.ModuleList(frozen).requires_grad_(False)
+        self._frozen_learn = False
         self.learner = learner
         self.names = tuple(names)
         assert len(self.names) == len(self), f"{len(self)} members are called {self.names}"
@@ -56,6 +57,12 @@ class PolicySet(nn.Module):
         proposals.append(self.learner.sample(observation))
         return torch.stack(proposals)
 
+    def log_probs(self, observation: Tensor, candidates: Tensor) -> Tensor:
+        """Every member's log-density of its own candidate `[M, B, action_dim]`: `[M, B]`."""
+        members = [*self._frozen(), self.learner]
+        pairs = zip(members, candidates, strict=True)
+        return torch.stack([member.log_prob(observation, action) for member, action in pairs])
+
     def set_frozen(self, number: int, state: Mapping[str, Tensor]) -> None:
         """Give a frozen member the parameters, and where they differ the sizes, of a policy.
 
@@ -67,7 +74,13 @@ class PolicySet(nn.Module):
             self.frozen[number].load_state_dict(dict(state))
             return
         device = self.learner.log_std.device
-        self.frozen[number] = GaussianPolicy.from_state(state).requires_grad_(False).to(device)
+        policy = GaussianPolicy.from_state(state).requires_grad_(self._frozen_learn)
+        self.frozen[number] = policy.to(device)
+
+    def train_frozen(self, learn: bool) -> None:
+        """Let the frozen members learn after all, or not."""
+        self._frozen_learn = learn
+        self.frozen.requires_grad_(learn)
 
     def _frozen(self) -> list[GaussianPolicy]:
         return cast(list[GaussianPolicy], list(self.frozen))

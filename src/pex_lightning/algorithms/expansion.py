@@ -1,0 +1,98 @@
+"""Methods that put a new policy beside the offline one, with IQL's critic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+
+from pex_lightning.algorithms.online_iql import OnlineIQL
+from pex_lightning.data.description import DataDescription
+from pex_lightning.errors import check_range
+from pex_lightning.handover.checkpoint import PLACES, Checkpoint, Part
+from pex_lightning.nn.gaussian import GaussianPolicy
+from pex_lightning.policies.policy_set import PolicySet
+
+CriticStart = Literal["transferred", "q", "v", "fresh"]
+LearnerStart = Literal["fresh", "copy", "copy_mean"]
+
+_CRITIC_PARTS: dict[CriticStart, frozenset[Part]] = {
+    "transferred": frozenset(("q", "target", "v", "moments")),
+    "q": frozenset(("q", "target", "moments")),
+    "v": frozenset(("v", "moments")),
+    "fresh": frozenset(),
+}
+
+
+class Expansion(OnlineIQL):
+    """Π = [π_β, π_θ]: the offline policy, frozen, and one that learns beside it.
+
+    Subclasses say who acts. The losses are IQL's, with π_θ as the policy.
+
+    Args:
+        critic_start: What the critic takes over from the offline stage: `transferred` Q, Q̄ and V,
+            `q` Q and Q̄ alone, `v` V alone, `fresh` nothing.
+        learner_start: How π_θ starts: `fresh`, as a `copy` of π_β, or with π_β's mean and a fresh
+            standard deviation (`copy_mean`). A copy needs π_β to have this module's sizes.
+        kwargs: As for OnlineIQL.
+
+    Attributes:
+        policies: The policy set Π.
+
+    Raises:
+        UserError: A value is outside of its range.
+    """
+
+    places = {**PLACES, "policy": "policies.learner."}  # noqa: RUF012  (declared in the base)
+
+    def __init__(
+        self,
+        critic_start: CriticStart = "transferred",
+        learner_start: LearnerStart = "fresh",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        known = get_args(CriticStart)
+        check_range("--model.critic_start", critic_start, critic_start in known, " or ".join(known))
+        known = get_args(LearnerStart)
+        fits = learner_start in known
+        check_range("--model.learner_start", learner_start, fits, " or ".join(known))
+        self.critic_start = critic_start
+        self.learner_start = learner_start
+        self._critic_parts = _CRITIC_PARTS[critic_start]
+        self.takes = self._critic_parts | {"policy"}
+
+    def build(self, data: DataDescription) -> None:
+        """Create the critic and Π."""
+        self.critic = self.new_critic(data)
+        self.policies = PolicySet([self.new_policy(data)], self.new_policy(data))
+        # The policy that IQL's losses and groups train.
+        self.hold_unregistered("policy", self.policies.learner)
+
+    def start(self, given: Sequence[Checkpoint]) -> None:
+        """The offline policy becomes π_β; the critic goes on as `critic_start` says."""
+        (offline,) = given
+        policy = offline.part("policy")
+        self.policies.set_frozen(0, policy)
+        if "q" in self._critic_parts:
+            self.critic.q_net.load_state_dict(offline.part("q"))
+            self.critic.target_q_net.load_state_dict(offline.part("target"))
+            self.continue_moments(offline, "q")
+        if "v" in self._critic_parts:
+            self.critic.v_net.load_state_dict(offline.part("v"))
+            self.continue_moments(offline, "v")
+        if self.learner_start != "fresh":
+            learner = self.policies.learner
+            log_std = learner.log_std.detach().clone()
+            learner.load_state_dict(policy)
+            if self.learner_start == "copy_mean":
+                with torch.no_grad():
+                    learner.log_std.copy_(log_std)
+
+    @property
+    def offline_policy(self) -> GaussianPolicy:
+        """π_β."""
+        member = self.policies.frozen[0]
+        assert isinstance(member, GaussianPolicy)
+        return member
