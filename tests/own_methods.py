@@ -11,7 +11,7 @@ from pex_lightning.policies.acting import ActingPolicy, Choice
 
 
 class Clock(ActingPolicy):
-    """Acts as `policy` does, remembers the step of the episode and says it as a probability.
+    """Acts as `policy` does, and says the step of the episode, a hundredth of it, as a probability.
 
     The second number of the memory is twice the step.
     """
@@ -23,7 +23,7 @@ class Clock(ActingPolicy):
     def act(self, observation: Tensor, memory: Tensor) -> Choice:
         choice = self.policy.act(observation, self.policy.initial_memory(observation))
         following = memory + torch.tensor([1.0, 2.0], device=memory.device)
-        return Choice(choice.action, choice.policy_index, memory[:, :1].clone(), following)
+        return Choice(choice.action, choice.policy_index, memory[:, :1] / 100, following)
 
     def evaluation_action(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         # At step t the first number of the action is t / 10.

@@ -22,7 +22,7 @@ def steps(rows: Any) -> list[int]:
 
 def remembered(rows: Any) -> list[int]:
     """The steps that the policy remembered when it acted."""
-    return rows["choice_probs"][:, 0].int().tolist()
+    return (100 * rows["choice_probs"][:, 0]).round().int().tolist()
 
 
 @pytest.mark.parametrize(

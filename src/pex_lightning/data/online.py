@@ -101,10 +101,7 @@ class OnlineData(OfflineData):
         self.statistics = OnlineStatistics()
         self._online: ReplayBuffer = online_buffer(buffer_size)
         self._collection: Collection | None = None
-        self._collected = 0
-        self._under_way = 0
-        self._first = 0
-        self._stored = 0
+        self._collected = self._under_way = self._first = self._stored = 0
         self._store_folder: Path | None = None
         self._segments: list[Segment] = []
         self._manifest: list[list[dict[str, Any]]] = []
