@@ -17,6 +17,7 @@ from pex_lightning.version import __version__
 
 CHECKPOINT_KEY = "pex_lightning"
 CHECKPOINT_FORMAT = 2
+_LONGEST_NAME = 200
 DATA_STATE_KEY = "data_state"
 
 Stage = Literal["offline", "online"]
@@ -79,20 +80,20 @@ class CheckpointHeader:
         """
         if raw.get("format") != CHECKPOINT_FORMAT:
             raise UserError(
-                f"{path} has checkpoint format {raw.get('format')!r} (written by pex-lightning "
-                f"{raw.get('version')!r}); this version, {__version__}, reads formats up to "
+                f"{path} has checkpoint format {raw.get('format')!r:.40} (written by pex-lightning "
+                f"{raw.get('version')!r:.40}); this version, {__version__}, reads formats up to "
                 f"{CHECKPOINT_FORMAT}. Read it with the version that wrote it, or train again."
             )
         try:
             return cls(
-                algorithm=str(raw["algorithm"]),
+                algorithm=_name(raw["algorithm"]),
                 stage=_one_of(raw["stage"], get_args(Stage)),
                 parts={_one_of(k, get_args(Part)): str(v) for k, v in raw["parts"].items()},
-                members=tuple(str(name) for name in raw["members"]),
+                members=tuple(_name(name) for name in raw["members"]),
                 data=DataDescription.from_dict(raw["data"]),
                 gradient_steps=int(raw["gradient_steps"]),
                 env_steps=int(raw["env_steps"]),
-                version=str(raw["version"]),
+                version=_name(raw["version"]),
             )
         except UserError as error:
             raise UserError(f"{path}: {shortened(str(error), 500)}") from error
@@ -243,7 +244,13 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     )
 
 
+def _name(value: object) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST_NAME:
+        raise ValueError(f"expected a name, found {value!r:.40}")
+    return value
+
+
 def _one_of(value: object, known: Sequence[Any]) -> Any:
     if value not in known:
-        raise ValueError(f"expected one of {known}, found {value!r}")
+        raise ValueError(f"expected one of {known}, found {value!r:.40}")
     return value
