@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pex_lightning.errors import UserError
-from pex_lightning.jobs import JobProcess, Workers, WorkerTraceback, that_answered
+from pex_lightning.jobs import JobProcess
+from pex_lightning.processes import Workers, WorkerTraceback, that_answered
 
 
 class Doubles:
