@@ -33,3 +33,8 @@ def in_one_line(error: BaseException) -> str:
 def shortened(text: str, length: int = 200) -> str:
     """Cut a text of unbounded length for a message."""
     return text if len(text) <= length else f"{text[:length]} …"
+
+
+def printable(text: str) -> str:
+    """A text of a file for a message: without what steers a terminal or cannot be encoded."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

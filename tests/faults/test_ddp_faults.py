@@ -83,6 +83,7 @@ def error(err: str) -> str:
     return err[err.index("error: ") :].splitlines()[0]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_an_error_of_one_rank_is_told_by_the_first(ranks, tmp_path: Path):
     process = ranks("1:user:25")
@@ -224,7 +225,13 @@ def test_stages_with_different_processes_are_refused(
     assert not (tmp_path / "tiny").exists()
 
 
-@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork", "ddp_notebook"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "ddp_spawn",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("ddp_fork", "ddp_notebook")),
+    ],
+)
 @pytest.mark.parametrize("flag", ["--trainer", "--offline.trainer"])
 def test_strategies_that_cannot_train_are_refused(
     command, tiny, refused, tmp_path: Path, strategy: str, flag: str

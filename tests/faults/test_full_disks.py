@@ -70,6 +70,7 @@ def parts(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.name.endswith(".part")]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_under_a_quota_ends_in_a_line_and_goes_on(tiny, command, tmp_path: Path) -> None:
     args = tiny(tmp_path, "--model.hidden_dims=[64,64]")
@@ -132,6 +133,7 @@ def test_what_killed_processes_left_is_removed_by_the_next_writer(tmp_path: Path
     assert not parts(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_tiny_shared_memory_is_told(tiny, tmp_path: Path) -> None:
     args = tiny(tmp_path, "--data.num_collectors=1", "--model.hidden_dims=[256,256]")

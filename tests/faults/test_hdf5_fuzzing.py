@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,7 @@ def read_all(path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS, ids=SEED_NAMES)
-@pytest.mark.parametrize("count", [15, pytest.param(800, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [8, pytest.param(600, marks=pytest.mark.long)])
 @pytest.mark.parametrize("how", [{}, {"libver": "latest"}], ids=["old layout", "new layout"])
 def test_a_damaged_file_is_read_or_refused(
     how: dict[str, Any], count: int, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -173,3 +175,42 @@ def test_pipes_and_devices_are_refused_unopened(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe.hdf5", Path("/dev/zero")):
         _, message = attempt(read_d4rl, path, seconds=2)
         assert message == f"{path} is a pipe, a device or a socket, expected a file."
+
+
+def test_names_are_bounded_and_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "names.hdf5"
+    with h5py.File(path, "w", libver="latest") as file:
+        group = file.create_group("\x1b[2J")
+        for number in range(10_000):
+            file[f"{number:05d}" + "\U0001f600" * 195] = group
+    with pytest.raises(UserError, match="observations, actions") as refusal:
+        read_d4rl(path)
+    assert len(str(refusal.value)) < 2000
+    with h5py.File(path, "w") as file:
+        file["\x1b[2J"] = np.zeros(1)
+    with pytest.raises(UserError, match="observations, actions") as refusal:
+        read_d4rl(path)
+    assert "\x1b" not in str(refusal.value)
+
+
+def test_an_answer_without_end_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content(tmp_path)
+    monkeypatch.setattr(hdf5, "_LONGEST_ANSWER", 50)
+    with pytest.raises(UserError, match="too long"):
+        read_d4rl(tmp_path / "whole.hdf5")
+
+
+def test_a_lower_limit_of_the_machine_is_kept() -> None:
+    script = (
+        "import resource, sys\n"
+        "from pex_lightning.datasets import hdf5_process as p\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (2**31, 2**31))\n"
+        "p._limit_memory()\n"
+        "print(resource.getrlimit(resource.RLIMIT_DATA))\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert shown.stdout.strip() == str((2**31, 2**31)), shown.stderr

@@ -34,7 +34,7 @@ gym.register("late/Odd-v0", entry_point=Late, max_episode_steps=20)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("collectors", [0, 1])
+@pytest.mark.parametrize("collectors", [0, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("raises", "says"),
     [("false", "found the reward nan at step"), ("true", "simulator lost its connection")],

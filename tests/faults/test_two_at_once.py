@@ -33,6 +33,7 @@ def test_a_second_run_in_the_same_folder_is_refused(
     assert outcome.code == 0, outcome.err
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_killed_run_holds_its_folder_no_longer(command, tiny, wait_for, tmp_path: Path) -> None:
     live = command.start(*tiny(tmp_path, "--trainer.max_steps=100000"))

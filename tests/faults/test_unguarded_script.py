@@ -35,6 +35,7 @@ train(pex, data)
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_process_refuses_and_nothing_is_trained_twice(tmp_path: Path) -> None:
     path = tmp_path / "script.py"

@@ -37,9 +37,9 @@ def state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    # Compiling takes long: the usual run has one method of each kind of losses.
+    # Compiling takes long: the usual run has two methods.
     [
-        name if name in ("IQL", "PEX", "AWAC") else pytest.param(name, marks=pytest.mark.long)
+        name if name in ("IQL", "PEX") else pytest.param(name, marks=pytest.mark.long)
         for name in NAMES
     ],
 )
@@ -295,6 +295,7 @@ def test_what_it_was_not_compiled_for_is_refused(toy: Any) -> None:
         update.check(batch)
 
 
+@pytest.mark.long
 @needs_compiler
 @pytest.mark.slow
 def test_bf16_stays_near_float32(toy: Any) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, printable
 from pex_lightning.version import __version__
 
 USAGE = """\
@@ -56,7 +56,9 @@ def _main(argv: list[str] | None) -> int:
         if os.environ.get("PEX_LIGHTNING_TRACEBACK"):
             traceback.print_exc()
         rank = os.environ.get("LOCAL_RANK", "0")
-        sys.stderr.write(f"error: {error}\n" if rank == "0" else f"process {rank}: {error}\n")
+        # A message may hold names out of a file, which must not steer the terminal.
+        text = "\n".join(printable(line) for line in str(error).splitlines())
+        sys.stderr.write(f"error: {text}\n" if rank == "0" else f"process {rank}: {text}\n")
         return 2
     except KeyboardInterrupt:
         return 130

@@ -17,7 +17,7 @@ from pex_lightning.datasets.hdf5 import Hdf5File, find_columns, open_arrays
 from pex_lightning.datasets.npz import NpzFile
 from pex_lightning.datasets.rows import COLUMNS, MATRICES, OPTIONAL, REQUIRED, read_rows
 from pex_lightning.envs import register_envs
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, shortened
 
 if TYPE_CHECKING:
     from pex_lightning.envs.make import EnvSpec
@@ -123,7 +123,7 @@ def read_columns(file: Hdf5File | NpzFile) -> dict[str, Column]:
     if has_terminals and "terminals" in missing:
         missing.remove("terminals")
     if missing:
-        found = ", ".join(sorted(keys)) or "none"
+        found = shortened(", ".join(sorted(keys)), 1000) or "none"
         raise UserError(
             f"{path}: the keys {', '.join(missing)} are missing. Found: {found}. Expected a D4RL "
             f"file with {', '.join(REQUIRED)} and, where it has them, {', '.join(OPTIONAL)}."

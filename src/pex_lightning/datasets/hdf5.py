@@ -21,13 +21,13 @@ from pex_lightning.datasets.columns import Column
 from pex_lightning.datasets.file_kinds import what_it_is
 from pex_lightning.datasets.hdf5_process import MEMORY, SECONDS
 from pex_lightning.datasets.npz import NpzFile, is_npz, open_npz
-from pex_lightning.errors import UserError, shortened
+from pex_lightning.errors import UserError, printable, shortened
 from pex_lightning.files.kinds import check_regular_file
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_LONGEST_ANSWER = 2**24
-_MOST_COMPRESSED, _SMALL = 1_100, 2**20
-"""Deflate compresses at most 1,032 to 1; a little is left for the file's structure."""
+_LONGEST_ANSWER = 2**25
+_MOST_COMPRESSED, _SMALL = 1_100, 2**22
+"""Deflate compresses at most 1,032 to 1; some flags of few rows may never have been written."""
 
 
 class Hdf5Array:
@@ -90,7 +90,7 @@ class Hdf5File:
 
     def names(self) -> list[str]:
         """Names at the root of the file."""
-        return [str(name) for name in self._ask("names")]
+        return [printable(str(name)) for name in self._ask("names")]
 
     def attribute(self, name: str) -> Any:
         """An attribute of the file: text, a number or a list of numbers; else None."""
@@ -154,6 +154,8 @@ class Hdf5File:
         pipe = self._process.stdout
         assert pipe is not None
         line = pipe.readline(_LONGEST_ANSWER)
+        if len(line) == _LONGEST_ANSWER:
+            raise self._damaged("what it says of itself is too long")
         if not line.endswith(b"\n"):
             raise self._ended()
         answer = json.loads(line)
@@ -163,7 +165,7 @@ class Hdf5File:
             raise UserError(f"{self.path} cannot be read: permission denied.")
         if answer["error"] == "memory":
             raise self._damaged(f"reading it needs more than {MEMORY // 2**30} GiB")
-        raise self._damaged(shortened(answer["message"]))
+        raise self._damaged(shortened(printable(answer["message"])))
 
     def _ended(self) -> UserError:
         """Why the process is gone, in the middle of an answer."""

@@ -144,7 +144,10 @@ def _limit_memory() -> None:
     except ImportError:
         # Windows has no such limit.
         return
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    # A lower limit of the machine's stays, since only its owner may raise it.
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
 
 
 def _limit_metadata_cache(file: h5py.File) -> None:

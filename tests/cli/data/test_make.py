@@ -123,3 +123,13 @@ def test_stopped_it_leaves_nothing_behind(tmp_path, number, code):
     assert process.returncode == code
     assert list(tmp_path.iterdir()) == []
     assert "Traceback" not in words
+
+
+@pytest.mark.parametrize("size", [0, 3000])
+def test_a_damaged_file_in_the_cache_is_refused(size, cache):
+    assert run(POINT) == 0
+    path = cached_path("pointmaze-medium", rows=500)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(UserError, match=path.name):
+        run(POINT)
+    assert run([*POINT, "--overwrite"]) == 0

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from pex_lightning.cli.arguments import add_optional, command_parser, parse
 from pex_lightning.cli.console import sigterm_as_exit
+from pex_lightning.datasets.hdf5 import find_columns, open_hdf5
 from pex_lightning.errors import UserError
 from pex_lightning.files.cache import cache_folder
 from pex_lightning.recording.make import MADE_NOTE, RECIPES, cached_path, make_dataset
@@ -60,9 +60,12 @@ def _check(path: Path, *, overwrite: bool) -> None:
 
 
 def _summary(path: Path, seconds: float | None) -> str:
-    with h5py.File(path, "r") as file:
-        ends = np.flatnonzero(file["timeouts"][:]) + 1
-        rewards = file["rewards"][:]
+    # It may have been made long ago.
+    with open_hdf5(path) as file:
+        timeouts, found = find_columns(file, ("timeouts", "rewards"), matrices=())
+        ends, rewards = np.flatnonzero(timeouts.flags()) + 1, found.vector()
+    if not len(rewards) == len(timeouts) > 0:
+        raise UserError(f"{path} is damaged; --overwrite makes it again.")
     touching = np.add.reduceat(rewards, np.append(0, ends[:-1])) > 0
     speed = "" if seconds is None else f", {len(rewards) / seconds:,.0f} rows/s"
     return (
