@@ -50,6 +50,7 @@ def test_memory_begins_anew_after_a_resume(toy: Any) -> None:
     assert remembered(rows) == steps(rows)
 
 
+@pytest.mark.long
 @needs_compiler
 @pytest.mark.slow
 def test_a_compiled_run_remembers_too(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compiled", ["false", "true"])
+@pytest.mark.parametrize("compiled", ["false", pytest.param("true", marks=pytest.mark.long)])
 def test_it_trains_hands_over_resumes_is_evaluated_and_exported(
     compiled: str, run: Run, tmp_path: Path
 ) -> None:

@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 JOBS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "conf").rglob("*.yaml")
-    if "base" not in path.parts
+    if not {"base", "methods"} & set(path.parts)
 )
+METHODS = sorted(path.stem for path in (ROOT / "conf" / "methods").iterdir())
 TASK_JOBS = [job for job in JOBS if job.startswith("conf/d4rl/")]
 # Those of D4RL's tasks differ in little more than names: one of each base is enough here.
 REPRESENTATIVES = ("antmaze-umaze-v2", "hopper-medium-v2", "pen-human-v1", "maze2d-umaze-v1")
@@ -62,6 +63,18 @@ def test_the_readme_names_only_configurations_that_exist():
 def test_every_task_that_runs_has_a_configuration():
     files = {path.stem for path in (ROOT / "conf" / "d4rl").glob("*.yaml")}
     assert files == {task.id for task in TASKS.values() if task.env}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_goes_on_top_of_any_task(method: str):
+    overlay = ["--config", str(ROOT / "conf" / "methods" / f"{method}.yaml")]
+    for job in ("conf/pointmaze.yaml", "conf/d4rl/hopper-medium-v2.yaml"):
+        cli = parse_fit(["--config", str(ROOT / job), *overlay])
+        assert cli.model.acts
+        offline = cli.setting("offline.model")
+        assert (offline is not None) == bool(cli.model.takes)
+        if hasattr(cli.model, "expectile"):
+            assert cli.model.expectile == cli.config["model"]["init_args"]["expectile"]
 
 
 @pytest.mark.parametrize("job", TASK_JOBS)

@@ -109,7 +109,7 @@ def test_altered_metadata_are_read_or_refused(file: Path, count: int, seed: int)
         ({"total_steps": -1}, "total_steps is -1"),
         ({"total_steps": 2**39}, "memory|steps"),
         ({"total_episodes": 1e30}, "total_episodes is 1e"),
-        ({"total_episodes": 2**39}, "episode_2"),
+        ({"total_episodes": 2**39}, "episode 2"),
         ({"data_format": "pickle"}, "data_format is 'pickle'"),
         ({"data_format": ["hdf5"]}, "data_format is"),
         ({"observation_space": {"shape": [1e30]}}, "shape is"),

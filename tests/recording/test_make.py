@@ -13,7 +13,7 @@ from pex_lightning.envs.antmaze import AntMazeEnv
 from pex_lightning.envs.mazes import MAPS, Maze
 from pex_lightning.envs.pointmaze import PointMazeEnv
 from pex_lightning.errors import UserError
-from pex_lightning.recording import make, recipes
+from pex_lightning.recording import recipes
 from pex_lightning.recording.make import RECIPES, cached_dataset, cached_path, make_dataset
 from pex_lightning.version import __version__
 
@@ -204,7 +204,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(make.h5py.File, "create_dataset", fail)
+    monkeypatch.setattr(h5py.File, "create_dataset", fail)
     with pytest.raises(RuntimeError, match="out of luck"):
         make_dataset(NAME, path, rows=100)
     assert path.read_text() == "old"

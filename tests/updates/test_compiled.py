@@ -16,7 +16,11 @@ from pex_lightning.updates.compilation.source import Layout
 from pex_lightning.updates.compiled import CompiledUpdate
 from pex_lightning.updates.compiled_policy import CompiledPolicy
 
-NAMES = list(ALGORITHMS)
+# Compiling takes long: the usual run has two methods.
+NAMES = [
+    name if name in ("IQL", "PEX") else pytest.param(name, marks=pytest.mark.long)
+    for name in ALGORITHMS
+]
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler (g++)")
 
 
@@ -35,14 +39,7 @@ def state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    # Compiling takes long: the usual run has two methods.
-    [
-        name if name in ("IQL", "PEX") else pytest.param(name, marks=pytest.mark.long)
-        for name in NAMES
-    ],
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_run_is_the_plain_run_up_to_rounding(name: str, toy: Any) -> None:
     ended, optimizers = [], []
     for compile_update in (False, True):

@@ -126,6 +126,7 @@ class PEX(Expansion):
         check_range("--model.backup", backup, backup in known, " or ".join(known))
         if blend_actor and choice_values != "blend":
             raise UserError("--model.blend_actor needs --model.choice_values blend.")
+        self.inv_temperature = inv_temperature
         self.eval_epsilon = eval_epsilon
         self.admission_steps = admission_steps
         self.train_offline_policy = train_offline_policy

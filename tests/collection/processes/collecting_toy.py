@@ -84,9 +84,9 @@ class Stamped(ActingPolicy):
         self.policy = policy
 
     def act(self, observation: torch.Tensor, memory: torch.Tensor) -> Choice:
-        stamp = self.policy.rule.share * STAMP_SCALE
+        share = self.policy.rule.share
         choice = self.policy.act(observation, memory)
-        return choice._replace(choice_probs=torch.stack((stamp, -stamp))[None])
+        return choice._replace(choice_probs=torch.stack((share, 1 - share))[None])
 
     def evaluation_action(self, observation: torch.Tensor, memory: torch.Tensor) -> Any:
         return self.policy.evaluation_action(observation, memory)

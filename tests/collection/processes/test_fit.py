@@ -62,7 +62,8 @@ def train(
 
 def stamps(rows: TensorDict) -> list[int]:
     """After how many updates each row was acted."""
-    return rows["choice_probs"][:, 0].round().long().tolist()
+    # Admission rises by a thousandth with each update, see `Stamped`.
+    return (1000 * rows["choice_probs"][:, 0]).round().long().tolist()
 
 
 def same(first: Run, second: Run) -> bool:

@@ -109,7 +109,7 @@ def test_a_process_that_cannot_be_started_is_told(
     def full(*args: Any, **kwargs: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pex_lightning.processes.subprocess.Popen", full)
+    monkeypatch.setattr("pex_lightning.jobs.subprocess.Popen", full)
     with pytest.raises(CompilationError, match="No space left on device"):
         compiler.begin(noisy_step, example())
 
