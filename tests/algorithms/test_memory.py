@@ -62,6 +62,7 @@ def test_a_compiled_run_remembers_too(toy: Any, monkeypatch: pytest.MonkeyPatch)
     assert remembered(rows) == steps(rows)
 
 
+@pytest.mark.long
 @needs_compiler
 @pytest.mark.slow
 def test_a_compiled_policy_gives_the_same_memory(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def compiled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler (g++)")
-@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("fails", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_processes_agree_on_parameters_and_on_compiling_updates(
     fails: bool,
     command,

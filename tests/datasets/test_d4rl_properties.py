@@ -166,7 +166,7 @@ def check(dataset: Dataset, file: File) -> None:
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(file=files())
 def test_every_file_is_read_by_the_conventions(
@@ -183,7 +183,7 @@ def test_every_file_is_read_by_the_conventions(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(file=files(), row=st.integers(0, 39), key=st.sampled_from(["observations", "actions"]))
 def test_a_bad_number_anywhere_is_refused(

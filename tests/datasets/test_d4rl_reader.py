@@ -116,7 +116,7 @@ def check_equal(dataset: Dataset, data: Arrays, limit: int, as_published: bool =
 
 
 @pytest.mark.parametrize("as_published", [False, True])
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(30))
 def test_equals_row_by_row_reference(
     seed: int, as_published: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

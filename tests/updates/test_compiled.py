@@ -16,10 +16,9 @@ from pex_lightning.updates.compilation.source import Layout
 from pex_lightning.updates.compiled import CompiledUpdate
 from pex_lightning.updates.compiled_policy import CompiledPolicy
 
-# Compiling takes long: the usual run has two methods.
+# Compiling takes long: the usual run has one method.
 NAMES = [
-    name if name in ("IQL", "PEX") else pytest.param(name, marks=pytest.mark.long)
-    for name in ALGORITHMS
+    name if name == "PEX" else pytest.param(name, marks=pytest.mark.long) for name in ALGORITHMS
 ]
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler (g++)")
 
@@ -196,6 +195,7 @@ def test_the_policy_that_collects_is_compiled_with_the_update(
     assert compiled.act(torch.randn(2, 3), torch.zeros(2, 0)).action.shape == (2, 2)
 
 
+@pytest.mark.long
 @needs_compiler
 @pytest.mark.slow
 def test_processes_that_reduce_gradients_follow_the_plain_update(toy: Any) -> None:
