@@ -93,7 +93,7 @@ def test_damaged_metadata_are_read_or_refused(file: Path, count: int, seed: int)
 
 
 @seeds
-@counts(40, 1_000)
+@counts(10, 1_000)
 def test_altered_metadata_are_read_or_refused(file: Path, count: int, seed: int) -> None:
     for value in altered(metadata(), seed, count):
         file.write_text(text(value))
