@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from pex_lightning.datasets.arrays import write_d4rl
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -72,6 +75,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch.chdir(ROOT)
     yield
     patch.undo()
+
+
+def write_random_log(path: Path) -> None:
+    """Write 200 random rows of 3 observations and 1 action, in episodes of 20 rows."""
+    rng, rows = np.random.default_rng(0), 200
+    write_d4rl(
+        path,
+        observations=rng.normal(size=(rows, 3)),
+        actions=rng.uniform(-1, 1, (rows, 1)),
+        rewards=rng.normal(size=rows),
+        terminals=np.zeros(rows),
+        timeouts=np.arange(rows) % 20 == 19,
+    )
 
 
 TinyArgs = Callable[..., list[str]]

@@ -10,8 +10,45 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from collections.abc import Mapping
+from typing import IO
 
 _STOP_SECONDS = 5.0
+
+
+def start_module(
+    module: str,
+    *arguments: str,
+    stdin: int | IO[bytes],
+    stdout: int,
+    stderr: int | IO[bytes],
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start `python -m module` with this process's import path, without the user's script.
+
+    A signal to this process's group does not reach it.
+
+    Args:
+        module: The module.
+        arguments: Arguments for it.
+        stdin: As for `subprocess.Popen`.
+        stdout: As for `subprocess.Popen`.
+        stderr: As for `subprocess.Popen`.
+        environment: Environment variables besides this process's own.
+    """
+    return subprocess.Popen(
+        # -P: not from the folder that the user happens to be in.
+        [sys.executable, "-P", "-m", module, *arguments],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            **(environment or {}),
+        },
+        start_new_session=True,
+    )
 
 
 class JobProcess:
@@ -30,14 +67,8 @@ class JobProcess:
         with tempfile.TemporaryFile() as file:
             pickle.dump(job, file)
             file.seek(0)
-            self._process = subprocess.Popen(
-                # -P: not from the folder that the user happens to be in.
-                [sys.executable, "-P", "-m", module],
-                stdin=file,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                start_new_session=True,
+            self._process = start_module(
+                module, stdin=file, stdout=subprocess.DEVNULL, stderr=self._errors
             )
         # Where nobody ends it, since training ended in an error.
         self.end = weakref.finalize(self, _end_job, self._process)

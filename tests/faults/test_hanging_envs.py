@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from pex_lightning.datasets.arrays import write_d4rl
+from commands import write_random_log
 from pex_lightning.handover import read_checkpoint
 
 ENV = "hanging_env:hangs/Here-v0"
@@ -74,15 +73,7 @@ def run(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Args:
     (tmp_path / "hanging_env.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    rng, rows = np.random.default_rng(0), 200
-    write_d4rl(
-        tmp_path / "data.hdf5",
-        observations=rng.normal(size=(rows, 3)),
-        actions=rng.uniform(-1, 1, (rows, 1)),
-        rewards=rng.normal(size=rows),
-        terminals=np.zeros(rows),
-        timeouts=np.arange(rows) % 20 == 19,
-    )
+    write_random_log(tmp_path / "data.hdf5")
 
     def arguments(*more: str) -> list[str]:
         return tiny(

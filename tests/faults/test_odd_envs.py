@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from pex_lightning.datasets.arrays import write_d4rl
+from commands import write_random_log
 from pex_lightning.handover import read_checkpoint
 
 MODULE = """
@@ -51,15 +50,7 @@ def test_a_run_ends_in_one_line_and_can_go_on(
 ) -> None:
     (tmp_path / "late_env.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    rng, rows = np.random.default_rng(0), 200
-    write_d4rl(
-        tmp_path / "data.hdf5",
-        observations=rng.normal(size=(rows, 3)),
-        actions=rng.uniform(-1, 1, (rows, 1)),
-        rewards=rng.normal(size=rows),
-        terminals=np.zeros(rows),
-        timeouts=np.arange(rows) % 20 == 19,
-    )
+    write_random_log(tmp_path / "data.hdf5")
     args = tiny(
         tmp_path,
         "--data.env=late_env:late/Odd-v0",

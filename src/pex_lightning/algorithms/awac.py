@@ -13,7 +13,7 @@ from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import check_range
 from pex_lightning.handover.checkpoint import Checkpoint, Part
 from pex_lightning.losses.awac import Weighting, awac_policy_loss
-from pex_lightning.losses.iql import MAX_ADVANTAGE_WEIGHT, q_loss
+from pex_lightning.losses.iql import policy_diagnostics, q_loss
 from pex_lightning.nn.critic import Critic
 from pex_lightning.policies.acting import ActingPolicy, SinglePolicy
 from pex_lightning.updates.batch import Batch, Losses
@@ -72,15 +72,9 @@ class AWAC(Algorithm):
             advantage = q_now.amin(0) - critic.q(batch.observation, own_action).amin(0)
         log_prob = policy.log_prob(batch.observation, batch.action)
         actor = awac_policy_loss(log_prob, advantage, self.temperature, self.weighting)
-        diagnostics = {
-            "q_loss": q.loss.detach(),
-            "policy_loss": actor.loss.detach(),
-            "td_target": q.td_target.mean(),
-            "advantage": advantage.mean(),
-            "weight": actor.weight.mean(),
-            "weight_at_cap": (actor.weight >= MAX_ADVANTAGE_WEIGHT).float().mean(),
-        }
-        return Losses({"q": q.loss, "actor": actor.loss}, diagnostics)
+        diagnostics = policy_diagnostics(q, advantage, actor)
+        terms = {"q": q.loss, "actor": actor.loss}
+        return Losses(terms, {"q_loss": q.loss.detach(), **diagnostics})
 
     def after_step(self) -> None:
         """Q̄ ← Q̄ + tau · (Q − Q̄)."""

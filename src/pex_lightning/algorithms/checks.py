@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
@@ -22,14 +22,19 @@ def method_name(method: type[Any]) -> str:
     return method.__name__ if ours else f"{method.__module__}.{method.__qualname__}"
 
 
+def constructor_parameters(built: type[Any]) -> Iterator[inspect.Parameter]:
+    """The parameters of a class's constructor, and of those of its bases, the class's own first."""
+    for owner in built.__mro__:
+        if "__init__" in vars(owner):
+            yield from inspect.signature(vars(owner)["__init__"]).parameters.values()
+
+
 def default_hyper_parameters(method: type[Any]) -> dict[str, Any]:
     """The defaults of all arguments of a method's constructors, those of its bases too."""
     defaults: dict[str, Any] = {}
-    for base in method.__mro__:
-        if "__init__" in vars(base):
-            for name, parameter in inspect.signature(vars(base)["__init__"]).parameters.items():
-                if parameter.default is not parameter.empty:
-                    defaults.setdefault(name, parameter.default)
+    for parameter in constructor_parameters(method):
+        if parameter.default is not parameter.empty:
+            defaults.setdefault(parameter.name, parameter.default)
     return defaults
 
 

@@ -18,6 +18,7 @@ from pex_lightning.policies.admission import Admission
 from pex_lightning.policies.choice import Boltzmann, ChoiceName, entropy
 from pex_lightning.policies.choosing import Choosing, ValuesName
 from pex_lightning.policies.composite import CompositePolicy
+from pex_lightning.policies.schedule import progress
 from pex_lightning.policies.temperature import (
     AdaptedTemperature,
     InverseTemperature,
@@ -214,8 +215,7 @@ class PEX(Expansion):
 
     def follow(self, step: int) -> None:
         """Admit π_θ a little further, λ = min(1, step / admission_steps); go on with schedules."""
-        share = 1.0 if step >= self.admission_steps else step / self.admission_steps
-        self.admission.share.fill_(share)
+        self.admission.share.fill_(progress(step, self.admission_steps))
         if isinstance(self.temperature, ScheduledTemperature):
             self.temperature.follow(step)
         if self.blend_weight is not None:

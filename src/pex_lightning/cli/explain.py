@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import inspect
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from pytorch_lightning import Trainer
 
 from pex_lightning.algorithms import ALGORITHMS
+from pex_lightning.algorithms.checks import constructor_parameters
 from pex_lightning.cli.settings import EvaluationSettings, RunSettings
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.online import OnlineData
@@ -117,10 +117,8 @@ def _known_keys() -> Iterator[str]:
 
 def _parameters(built: type) -> Iterator[str]:
     """Names of a constructor's arguments, those that it passes on to its bases too."""
-    for owner in built.__mro__:
-        own = vars(owner).get("__init__")
-        names = inspect.signature(own).parameters if own is not None else ()
-        yield from (name for name in names if name not in ("self", "args", "kwargs"))
+    names = (parameter.name for parameter in constructor_parameters(built))
+    return (name for name in names if name not in ("self", "args", "kwargs"))
 
 
 def _where_set(key: str, args: Sequence[str]) -> str:

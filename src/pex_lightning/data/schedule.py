@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pex_lightning.errors import check_range
+from pex_lightning.policies.schedule import progress
 
 
 def chunk_updates(step: int, end: int, chunk_size: int, boundary: int | None) -> int:
@@ -51,5 +52,4 @@ class OfflineShare:
         """The share after `step` gradient steps."""
         if self.end is None:
             return self.start
-        done = 1.0 if step >= self.steps else step / self.steps
-        return self.start + done * (self.end - self.start)
+        return self.start + progress(step, self.steps) * (self.end - self.start)

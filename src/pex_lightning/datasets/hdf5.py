@@ -9,7 +9,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,17 +16,18 @@ from typing import Any
 
 import numpy as np
 
+from pex_lightning.datasets import hdf5_process
 from pex_lightning.datasets.columns import Column
 from pex_lightning.datasets.file_kinds import what_it_is
-from pex_lightning.datasets.hdf5_process import MEMORY, SECONDS
-from pex_lightning.datasets.npz import NpzFile, is_npz, open_npz
+from pex_lightning.datasets.npz import MOST_COMPRESSED, NpzFile, is_npz, open_npz
 from pex_lightning.errors import UserError, printable, shortened
 from pex_lightning.files.kinds import check_regular_file
+from pex_lightning.jobs import start_module
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _LONGEST_ANSWER = 2**25
-_MOST_COMPRESSED, _SMALL = 1_100, 2**22
-"""Deflate compresses at most 1,032 to 1; some flags of few rows may never have been written."""
+_SMALL = 2**22
+"""Some flags of few rows may never have been written."""
 
 
 class Hdf5Array:
@@ -67,20 +67,15 @@ class Hdf5File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._process = subprocess.Popen(
-            # -P: not from the folder that the user happens to be in.
-            [sys.executable, "-P", "-m", "pex_lightning.datasets.hdf5_process", str(path)],
+        # It ends with its input.
+        self._process = start_module(
+            hdf5_process.__name__,
+            str(path),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                # Threads of linear algebra would take memory, and there is none to do.
-                "OPENBLAS_NUM_THREADS": "1",
-            },
-            # A signal to this process's group does not reach it; it ends with its input.
-            start_new_session=True,
+            # Threads of linear algebra would take memory, and there is none to do.
+            environment={"OPENBLAS_NUM_THREADS": "1"},
         )
         try:
             self._answer()
@@ -96,12 +91,10 @@ class Hdf5File:
         """An attribute of the file: text, a number or a list of numbers; else None."""
         return self._ask("attribute", name=name)
 
-    def kinds(self, paths: Sequence[str]) -> list[str]:
-        """`array`, `group`, `link`, `elsewhere` (in another file) or `nothing`, for each path."""
-        return [str(found["kind"]) for found in self._ask("describe", paths=list(paths))]
-
     def arrays(self, paths: Sequence[str]) -> list[Hdf5Array | str]:
-        """The array at each path, or the kind of what is there instead, see `kinds`.
+        """The array at each path, or the kind of what is there instead.
+
+        The kinds are `group`, `link`, `elsewhere` (in another file) and `nothing`.
 
         Raises:
             UserError: An array claims to be larger than what the file can hold.
@@ -164,14 +157,14 @@ class Hdf5File:
         if answer["error"] == "permission":
             raise UserError(f"{self.path} cannot be read: permission denied.")
         if answer["error"] == "memory":
-            raise self._damaged(f"reading it needs more than {MEMORY // 2**30} GiB")
+            raise self._damaged(f"reading it needs more than {hdf5_process.MEMORY // 2**30} GiB")
         raise self._damaged(shortened(printable(answer["message"])))
 
     def _ended(self) -> UserError:
         """Why the process is gone, in the middle of an answer."""
         code = self._process.wait()
         if code == -getattr(signal, "SIGALRM", 0):
-            return self._damaged(f"a part of it could not be read within {SECONDS} s")
+            return self._damaged(f"a part of it could not be read within {hdf5_process.SECONDS} s")
         return self._damaged(f"the process that read it ended with exit code {code}")
 
     def _damaged(self, reason: str) -> UserError:
@@ -185,7 +178,7 @@ class Hdf5File:
             return
         claimed = math.prod(item["shape"]) * np.dtype(item["dtype"]).itemsize
         held = min(int(item["stored"]), self.path.stat().st_size)
-        if claimed > _MOST_COMPRESSED * held + _SMALL:
+        if claimed > MOST_COMPRESSED * held + _SMALL:
             raise UserError(
                 f"{self.path}: '{path}' has shape {item['shape']}, {claimed:,} bytes, but the file "
                 f"holds {held:,} bytes of it, which cannot be so much even if it is compressed. "

@@ -13,7 +13,10 @@ import numpy as np
 
 from pex_lightning.errors import UserError, in_one_line, shortened
 
-_MOST_COMPRESSED, _SMALL = 1_100, 2**20
+MOST_COMPRESSED = 1_100
+"""Deflate compresses at most 1,032 to 1; a little is left for a file's structure."""
+
+_SMALL = 2**20
 _SUFFIX = ".npy"
 
 
@@ -48,7 +51,7 @@ class NpzFile:
 
     def _array(self, name: str) -> np.ndarray:
         entry = self._archive.getinfo(f"{name}{_SUFFIX}")
-        if entry.file_size > _MOST_COMPRESSED * entry.compress_size + _SMALL:
+        if entry.file_size > MOST_COMPRESSED * entry.compress_size + _SMALL:
             raise UserError(
                 f"{self.path}: '{name}' claims {entry.file_size:,} bytes, but the file holds "
                 f"{entry.compress_size:,} bytes of it. The file is damaged."

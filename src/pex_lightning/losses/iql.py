@@ -86,12 +86,22 @@ def policy_loss(log_prob: Tensor, advantage: Tensor, beta: float) -> PolicyLoss:
 
 def diagnostics(q: QLoss, value: ValueLoss, policy: PolicyLoss) -> dict[str, Tensor]:
     """Scalars to log: losses, values, and how the advantage weights are spread."""
+    losses = {"q_loss": q.loss.detach(), "v_loss": value.loss.detach()}
+    return losses | policy_diagnostics(q, value.advantage, policy)
+
+
+def policy_diagnostics(q: QLoss, advantage: Tensor, policy: PolicyLoss) -> dict[str, Tensor]:
+    """The part of `diagnostics` that methods without V share.
+
+    Args:
+        q: L_Q.
+        advantage: `[B]`, without gradient.
+        policy: L_π.
+    """
     return {
-        "q_loss": q.loss.detach(),
-        "v_loss": value.loss.detach(),
         "policy_loss": policy.loss.detach(),
         "td_target": q.td_target.mean(),
-        "advantage": value.advantage.mean(),
+        "advantage": advantage.mean(),
         "weight": policy.weight.mean(),
         "weight_at_cap": (policy.weight >= MAX_ADVANTAGE_WEIGHT).float().mean(),
     }

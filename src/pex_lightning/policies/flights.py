@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pex_lightning.policies.acting import ActingPolicy, Choice
+from pex_lightning.policies.acting import Choice
+from pex_lightning.policies.guided import GuidedPolicy
 from pex_lightning.policies.policy_set import PolicySet
 
 
@@ -35,7 +36,7 @@ class ZetaLengths(nn.Module):
         return drawn.clamp(max=len(self.cumulative)).to(like.dtype)
 
 
-class Flights(ActingPolicy):
+class Flights(GuidedPolicy):
     """The learning policy, interrupted by flights of a guide.
 
     Memory: the number of steps that are left of a flight.
@@ -47,8 +48,7 @@ class Flights(ActingPolicy):
     """
 
     def __init__(self, policies: PolicySet, lengths: ZetaLengths, probability: float) -> None:
-        super().__init__(policies.names, memory_size=1)
-        self.policies = policies
+        super().__init__(policies, memory_size=1)
         self.lengths = lengths
         self.probability = probability
 
@@ -59,12 +59,8 @@ class Flights(ActingPolicy):
             left = memory[:, 0]
             begins = (left <= 0) & (torch.rand_like(left) < self.probability)
             left = torch.where(begins, self.lengths.draw(left), left)
-            flies = left > 0
-            guide, learner = self.policies.candidates(observation)
-            action = torch.where(flies.unsqueeze(-1), guide, learner)
-            probs = torch.stack((flies, ~flies), dim=-1).to(action.dtype)
             memory = (left - 1).clamp(min=0).unsqueeze(-1)
-            return Choice(action, (~flies).long(), probs, memory)
+            return self.take_turns(observation, left > 0, memory)
 
     @torch.no_grad()
     def evaluation_action(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:

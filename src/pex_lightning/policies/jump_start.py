@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from pex_lightning.policies.acting import ActingPolicy, Choice
+from pex_lightning.policies.acting import Choice
+from pex_lightning.policies.guided import GuidedPolicy
 from pex_lightning.policies.policy_set import PolicySet
 
 
@@ -82,7 +83,7 @@ class GeometricHorizon(GuideSteps):
         return torch.where(torch.rand_like(like) < self.begins, 1.0 + more, 0.0)
 
 
-class JumpStart(ActingPolicy):
+class JumpStart(GuidedPolicy):
     """The guide for the first steps of an episode, the learning policy afterwards.
 
     Memory: the number of steps taken in the episode, and the number of guide steps drawn for it.
@@ -96,8 +97,7 @@ class JumpStart(ActingPolicy):
     def __init__(
         self, policies: PolicySet, guide_steps: GuideSteps, guided_evaluation: bool
     ) -> None:
-        super().__init__(policies.names, memory_size=2)
-        self.policies = policies
+        super().__init__(policies, memory_size=2)
         self.guide_steps = guide_steps
         self.guided_evaluation = guided_evaluation
 
@@ -106,10 +106,7 @@ class JumpStart(ActingPolicy):
         # Not as a decorator, through which a compiled update could not look.
         with torch.no_grad():
             guided, memory = self._whose_turn(memory)
-            guide, learner = self.policies.candidates(observation)
-            action = torch.where(guided.unsqueeze(-1), guide, learner)
-            probs = torch.stack((guided, ~guided), dim=-1).to(action.dtype)
-            return Choice(action, (~guided).long(), probs, memory)
+            return self.take_turns(observation, guided, memory)
 
     @torch.no_grad()
     def evaluation_action(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,8 +48,7 @@ class PolicySet(nn.Module):
 
     def modes(self, observation: Tensor) -> Tensor:
         """Every member's mode: `[B, obs_dim] -> [M, B, action_dim]`."""
-        members = [*self._frozen(), self.learner]
-        return torch.stack([member.mode(observation) for member in members])
+        return torch.stack([member.mode(observation) for member in self._members()])
 
     def candidates(self, observation: Tensor) -> Tensor:
         """What each member proposes when acting: `[B, obs_dim] -> [M, B, action_dim]`."""
@@ -59,8 +58,7 @@ class PolicySet(nn.Module):
 
     def log_probs(self, observation: Tensor, candidates: Tensor) -> Tensor:
         """Every member's log-density of its own candidate `[M, B, action_dim]`: `[M, B]`."""
-        members = [*self._frozen(), self.learner]
-        pairs = zip(members, candidates, strict=True)
+        pairs = zip(self._members(), candidates, strict=True)
         return torch.stack([member.log_prob(observation, action) for member, action in pairs])
 
     def set_frozen(self, number: int, state: Mapping[str, Tensor]) -> None:
@@ -81,6 +79,9 @@ class PolicySet(nn.Module):
         """Let the frozen members learn after all, or not."""
         self._frozen_learn = learn
         self.frozen.requires_grad_(learn)
+
+    def _members(self) -> list[GaussianPolicy]:
+        return [*self._frozen(), self.learner]
 
     def _frozen(self) -> list[GaussianPolicy]:
         return cast(list[GaussianPolicy], list(self.frozen))

@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from pex_lightning.policies.schedule import progress
+
 
 class InverseTemperature(nn.Module, ABC):
     """PEX's α (arXiv 2302.00935, eq. 5), where it is no constant."""
@@ -44,8 +46,7 @@ class ScheduledTemperature(InverseTemperature):
 
     def follow(self, step: int) -> None:
         """Set the value for a number of gradient steps."""
-        share = 1.0 if step >= self.steps else step / self.steps
-        self.current.fill_(self.start + share * (self.end - self.start))
+        self.current.fill_(self.start + progress(step, self.steps) * (self.end - self.start))
 
 
 class AdaptedTemperature(InverseTemperature):

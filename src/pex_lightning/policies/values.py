@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pex_lightning.nn.critic import Critic
 from pex_lightning.policies.policy_set import PolicySet
+from pex_lightning.policies.schedule import progress
 
 Bound = Literal["min", "mean", "upper", "lower"]
 
@@ -81,7 +82,7 @@ class BlendWeight(nn.Module):
 
     def follow(self, step: int) -> None:
         """Set w for a number of gradient steps."""
-        self.value.fill_(1.0 if step >= self.steps else step / self.steps)
+        self.value.fill_(progress(step, self.steps))
 
 
 class BlendedValues(CandidateValues):
