@@ -74,7 +74,8 @@ def test_a_damaged_stage_is_not_taken(kept, finished: Path, tmp_path: Path, capl
     shutil.copytree(finished / "offline", trained)
     stage.keep(trained)
     taken = stage.take(tmp_path / "run", 40)
-    assert taken is not None and taken.header.gradient_steps == 40
+    assert taken is not None
+    assert taken.header.gradient_steps == 40
 
 
 def test_one_of_another_length_is_not_taken(kept, tmp_path: Path):
