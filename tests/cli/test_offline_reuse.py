@@ -101,6 +101,7 @@ def test_on_request_the_stage_is_trained_anew(command, tiny, root: Path):
     assert TAKEN not in outcome.err
 
 
+@pytest.mark.long
 def test_a_run_is_replaced_and_goes_on_with_a_taken_stage(command, tiny, finished, root: Path):
     args = tiny(root, "--run.overwrite=true")
     outcome = command(*args)
@@ -126,6 +127,7 @@ def test_the_offline_stage_alone_is_the_one_that_methods_begin_with(
     assert (root / "alone" / "offline" / "metrics.csv").read_bytes() == first
 
 
+@pytest.mark.long
 def test_code_of_the_user_may_have_changed(command, tiny, root: Path):
     own = ["--data=own_methods.OwnData", "--run.name=own", "--trainer.max_steps=1"]
     args = tiny(root, *own[1:])
