@@ -15,7 +15,7 @@ from pex_lightning.calls import limited
 from pex_lightning.cli.console import sigterm_as_exit
 from pex_lightning.cli.offline_reuse import forgotten, run_offline_stage
 from pex_lightning.cli.parser import FitCLI, parse_fit
-from pex_lightning.cli.ranks import Ranks
+from pex_lightning.cli.ranks import Ranks, is_started_by_us
 from pex_lightning.cli.run_folder import delete_stage, owned_by_this_run, scratch
 from pex_lightning.cli.settings import EvaluationSettings, RunSettings
 from pex_lightning.cli.stage import Stage, StageEnd
@@ -167,6 +167,9 @@ class _Run:
 
     def _refuse_to_overwrite(self, resumed: Stage | None, checkpoint: Checkpoint | None) -> None:
         """Refuse to overwrite the checkpoints of any stage other than the resumed one."""
+        if is_started_by_us():
+            # The first process has looked; an offline stage that it took is there by now.
+            return
         directory = self._settings.directory
         if self._settings.overwrite:
             for flag, given in (
