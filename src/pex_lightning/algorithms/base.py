@@ -158,11 +158,25 @@ class Algorithm(UpdateRule):
         """Start from these checkpoints; call it before training. A resume needs none.
 
         Raises:
-            UserError: The method takes nothing over.
+            UserError: The method takes nothing over, or not these.
         """
         if not self.takes:
             raise UserError(f"{method_name(type(self))} takes nothing over from a checkpoint.")
+        self.check_given(checkpoints)
         self._given = checkpoints
+
+    def check_given(self, given: Sequence[Checkpoint]) -> None:
+        """Refuse checkpoints that the method cannot start from together.
+
+        Raises:
+            UserError: There are others than one, which most methods start from.
+        """
+        if len(given) != 1:
+            paths = ", ".join(str(checkpoint.path) for checkpoint in given)
+            raise UserError(
+                f"{method_name(type(self))} starts from one offline checkpoint, but "
+                f"--offline.ckpt_path names {len(given)}: {paths}. Give one of them."
+            )
 
     def attach(self, data: DataDescription) -> None:
         """Build the networks for `data`, and start from what was handed over.
