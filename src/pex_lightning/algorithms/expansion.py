@@ -66,15 +66,19 @@ class Expansion(OnlineIQL):
     def build(self, data: DataDescription) -> None:
         """Create the critic and Π."""
         self.critic = self.new_critic(data)
-        self.policies = PolicySet([self.new_policy(data)], self.new_policy(data))
+        self.policies = self.new_set(data)
         # The policy that IQL's losses and groups train.
         self.hold_unregistered("policy", self.policies.learner)
+
+    def new_set(self, data: DataDescription) -> PolicySet:
+        """Π."""
+        return PolicySet([self.new_policy(data)], self.new_policy(data))
 
     def start(self, given: Sequence[Checkpoint]) -> None:
         """The offline policy becomes π_β; the critic goes on as `critic_start` says."""
         (offline,) = given
-        policy = offline.part("policy")
-        self.policies.set_frozen(0, policy)
+        if "policy" in self.takes:
+            self.policies.set_frozen(0, offline.part("policy"))
         if "q" in self._critic_parts:
             self.critic.q_net.load_state_dict(offline.part("q"))
             self.critic.target_q_net.load_state_dict(offline.part("target"))
@@ -85,7 +89,7 @@ class Expansion(OnlineIQL):
         if self.learner_start != "fresh":
             learner = self.policies.learner
             log_std = learner.log_std.detach().clone()
-            learner.load_state_dict(policy)
+            learner.load_state_dict(offline.part("policy"))
             if self.learner_start == "copy_mean":
                 with torch.no_grad():
                     learner.log_std.copy_(log_std)

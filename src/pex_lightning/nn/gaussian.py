@@ -72,9 +72,13 @@ class GaussianPolicy(nn.Module):
 
     def mode(self, observation: Tensor) -> Tensor:
         """The most likely action, float32: `[B, obs_dim] -> [B, action_dim]`."""
+        raw: Tensor = self.net(observation)
+        return self.mode_of(raw)
+
+    def mode_of(self, raw: Tensor) -> Tensor:
+        """The most likely action, float32, for an output of the network `[..., action_dim]`."""
         centre = (self.action_high + self.action_low) / 2
         half_width = (self.action_high - self.action_low) / 2
-        raw: Tensor = self.net(observation)
         return centre + half_width * torch.tanh(raw.float())
 
     def sample(self, observation: Tensor) -> Tensor:
