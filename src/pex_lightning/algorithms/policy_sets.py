@@ -14,7 +14,7 @@ from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import UserError, check_range, in_one_line
 from pex_lightning.handover import read_checkpoint
 from pex_lightning.handover.checks import check_member
-from pex_lightning.nn.gaussian import GaussianPolicy
+from pex_lightning.nn.distributions import policy_from_state
 from pex_lightning.policies.growth import Growth
 from pex_lightning.policies.member_entry import GIVEN, MemberEntry, entries_of
 from pex_lightning.policies.outside import OutsidePolicy, Propose
@@ -125,17 +125,19 @@ class SetExpansion(Expansion):
                 "--model.offline_member false leaves nothing beside the policy that learns: name "
                 "an old policy with --model.members, or give true."
             )
-        frozen: list[nn.Module] = [self.new_policy(data)] if self.offline_member else []
+        frozen: list[nn.Module] = [self.networks.policy(data.env)] if self.offline_member else []
         for entry in self.entries:
-            frozen.append(self._opened(entry, data) if entry.outside else self.new_policy(data))
-        frozen += [self.new_policy(data) for _ in self._grown]
+            frozen.append(
+                self._opened(entry, data) if entry.outside else self.networks.policy(data.env)
+            )
+        frozen += [self.networks.policy(data.env) for _ in self._grown]
         places = len(self._grown)
         self.growth = None
         if places:
             self.growth = Growth(places, self.grow_at, self.grow_when_stalled)
         names = [OFFLINE_NAME] if self.offline_member else []
         names += [*(entry.name for entry in self.entries), *self._grown, LEARNER_NAME]
-        return PolicySet(frozen, self.new_policy(data), names, places)
+        return PolicySet(frozen, self.networks.policy(data.env), names, places)
 
     def follow(self, step: int) -> None:
         """Grow if the schedule says so; not at the end of a run, where nothing would learn."""
@@ -195,7 +197,7 @@ class SetExpansion(Expansion):
             checkpoint = read_checkpoint(entry.path)
             check_member(checkpoint, data)
             try:
-                return GaussianPolicy.from_state(checkpoint.part("policy"))
+                return policy_from_state(checkpoint.part("policy"))
             except (KeyError, IndexError, RuntimeError, ValueError) as error:
                 raise UserError(
                     f"--model.members: the policy of {entry.path} cannot be read "
@@ -232,11 +234,11 @@ class SetExpansion(Expansion):
         # The same in all processes of a run, and without a draw from the stream of training.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed("growth", global_seed(), place))
-            fresh = self.new_policy(self._data)
+            fresh = self.networks.policy(self._data.env)
         if self.learner_start == "fresh":
             learner.load_state_dict(fresh.state_dict())
         elif self.learner_start == "copy_mean":
-            learner.log_std.copy_(fresh.log_std)
+            learner.load_state_dict({"log_std": fresh.state_dict()["log_std"]}, strict=False)
         self._forget_moments()
         _log.info(
             "The policy set grew at update %s: %s is the policy that has learned so far, and a new "

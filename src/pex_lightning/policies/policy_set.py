@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from pex_lightning.nn.gaussian import GaussianPolicy
+from pex_lightning.nn.distributions import AnyPolicy, policy_from_state
+from pex_lightning.nn.policy import Policy
 from pex_lightning.policies.feed_forward import FeedForwardPolicy
 from pex_lightning.policies.stacked import StackedNets
 
 OFFLINE_NAME = "offline"
 LEARNER_NAME = "online"
+
+Stackable = AnyPolicy | FeedForwardPolicy
+"""Policies of one network `net` and of what `mode_of` makes of its output; no subclasses of them."""
 
 
 class FrozenPolicy(Protocol):
@@ -53,7 +57,7 @@ class PolicySet(nn.Module):
     def __init__(
         self,
         frozen: Sequence[nn.Module],
-        learner: GaussianPolicy,
+        learner: Policy,
         names: Sequence[str] = (OFFLINE_NAME, LEARNER_NAME),
         places: int = 0,
     ) -> None:
@@ -88,9 +92,9 @@ class PolicySet(nn.Module):
     def log_probs(self, observation: Tensor, candidates: Tensor) -> Tensor:
         """Every member's log-density of its own candidate `[M, B, action_dim]`: `[M, B]`.
 
-        All members have to be Gaussian.
+        All members have to be policies of ours.
         """
-        members = cast(list[GaussianPolicy], [*self.frozen, self.learner])
+        members = cast(list[Policy], [*self.frozen, self.learner])
         pairs = zip(members, candidates, strict=True)
         return torch.stack([member.log_prob(observation, action) for member, action in pairs])
 
@@ -99,7 +103,8 @@ class PolicySet(nn.Module):
 
         Args:
             number: Which of the frozen members.
-            state: State dict of a `GaussianPolicy` or `FeedForwardPolicy` for the same environment.
+            state: State dict of a policy of ours, or of a `FeedForwardPolicy`, for the same
+                environment.
         """
         self._set_frozen(number, state)
         self.restack()
@@ -128,7 +133,7 @@ class PolicySet(nn.Module):
         groups: dict[str, list[int]] = {}
         for number, member in enumerate(self.frozen):
             learns = self._first_learns and number == 0
-            if isinstance(member, (GaussianPolicy, FeedForwardPolicy)) and not learns:
+            if type(member) in get_args(Stackable) and not learns:
                 groups.setdefault(repr(member), []).append(number)
         found = [numbers for numbers in groups.values() if len(numbers) > 1]
         if found != self._groups:
@@ -145,7 +150,7 @@ class PolicySet(nn.Module):
     def _frozen_modes(self, observation: Tensor) -> list[Tensor]:
         modes: dict[int, Tensor] = {}
         for numbers, stack in zip(self._groups, self.stacks, strict=True):
-            first = cast(GaussianPolicy | FeedForwardPolicy, self.frozen[numbers[0]])
+            first = cast(Stackable, self.frozen[numbers[0]])
             modes.update(zip(numbers, first.mode_of(stack(observation)).unbind(), strict=True))
         for number, member in enumerate(self.frozen):
             if number not in modes:
@@ -153,12 +158,15 @@ class PolicySet(nn.Module):
         return [modes[number] for number in range(len(self.frozen))]
 
     def _set_frozen(self, number: int, state: Mapping[str, Tensor]) -> None:
-        if _shapes(self.frozen[number].state_dict()) == _shapes(state):
+        same_sizes = _shapes(self.frozen[number].state_dict()) == _shapes(state)
+        if same_sizes and "kind" not in state:
             self.frozen[number].load_state_dict(dict(state))
             return
-        device = self.learner.log_std.device
-        made = FeedForwardPolicy if "kind" in state else GaussianPolicy
-        policy = made.from_state(state).requires_grad_(self._first_learns and number == 0)
+        device = self.learner.action_low.device
+        policy = (
+            FeedForwardPolicy.from_state(state) if "kind" in state else policy_from_state(state)
+        )
+        policy.requires_grad_(self._first_learns and number == 0)
         self.frozen[number] = policy.to(device)
         # Built anew, as others may have the sizes that it had.
         self._groups, self.stacks = [], nn.ModuleList()
@@ -181,7 +189,7 @@ def _take_on_members(
         # Left to torch, which names what is missing and what is unexpected.
         return
     for number, state in members.items():
-        if isinstance(policies.frozen[number], (GaussianPolicy, FeedForwardPolicy)):
+        if isinstance(policies.frozen[number], (Policy, FeedForwardPolicy)):
             policies._set_frozen(number, state)
 
 
