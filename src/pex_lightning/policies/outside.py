@@ -222,8 +222,9 @@ def _check_exported(entry: MemberEntry, content: bytes) -> None:
         names = archive.namelist()
         inside = [name.partition("/")[2] for name in names]
         bad = [n for n in inside if n.startswith("data/aotinductor/")]
-        if "archive_format" not in inside:
-            bad.append("no archive_format")
+        if "archive_format" not in inside or len(set(names)) < len(names):
+            bad.append("another layout")
+        bad += [n for n in names if n.startswith("serialized_")]
         for name, local in zip(names, inside, strict=True):
             if local.startswith(("data/weights/", "data/constants/")) and name.endswith(".json"):
                 bad += _pickled(json.loads(archive.read(name)))

@@ -18,7 +18,7 @@ OFFLINE_NAME = "offline"
 LEARNER_NAME = "online"
 
 Stackable = AnyPolicy | FeedForwardPolicy
-"""Policies of one network `net` and of what `mode_of` makes of its output; no subclasses of them."""
+"""Policies of one network `net` and of what `mode_of` makes of its output; no subclasses."""
 
 
 class FrozenPolicy(Protocol):

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,6 +73,14 @@ def _policy(
         for name in ("weight", "bias"):
             found[f"net.{number}.{name}"] = state[last + name].float()
     weights = [value for key, value in found.items() if key.endswith(".weight")]
+    for what, theirs, ours in (
+        ("takes observations", weights[0].shape[1], env.obs_dim),
+        ("gives actions", weights[-1].shape[0], env.action_dim),
+    ):
+        if theirs != ours:
+            raise ValueError(f"it {what} of size {theirs}, this run's have {ours}")
+    if not all(value.isfinite().all() for value in found.values()):
+        raise ValueError("its parameters are not finite")
     names = [activation.__name__ for activation in ACTIVATIONS]
     low, high = (torch.tensor(x, dtype=torch.float32) for x in (env.action_low, env.action_high))
     policy = FeedForwardPolicy(
@@ -82,7 +91,7 @@ def _policy(
         squashed,
     )
     policy.net.load_state_dict({key.removeprefix("net."): value for key, value in found.items()})
-    _check_space(settings, "action_space", env.action_low, env.action_high)
+    _check_bounds(settings, env)
     return policy
 
 
@@ -95,17 +104,14 @@ def _activation(settings: Mapping[str, Any]) -> str | None:
     return match[1] if match else None
 
 
-def _check_space(
-    settings: Mapping[str, Any], key: str, low: tuple[float, ...], high: tuple[float, ...]
-) -> None:
+def _check_bounds(settings: Mapping[str, Any], env: EnvSpec) -> None:
     """Refuse other action bounds, as far as the file tells them in words."""
-    space = settings.get(key) or {}
-    for name, ours in (("low", low), ("high", high)):
+    space = settings.get("action_space") or {}
+    for name, ours in (("low", env.action_low), ("high", env.action_high)):
         words = str(space.get(name, "")).strip("[] ")
-        theirs = [float(word) for word in words.split()] if words else list(ours)
-        if len(theirs) == 1:
-            theirs *= len(ours)
-        if len(theirs) != len(ours) or any(
-            abs(a - b) > 1e-4 * max(1.0, abs(b)) for a, b in zip(theirs, ours, strict=True)
-        ):
-            raise ValueError(f"its {key} has {name} {theirs}, this run's has {list(ours)}")
+        if not words or "..." in words:
+            continue
+        theirs = [float(word) for word in words.split()]
+        theirs = theirs * len(ours) if len(theirs) == 1 else theirs
+        if len(theirs) != len(ours) or not np.allclose(theirs, ours, rtol=1e-4, atol=1e-4):
+            raise ValueError(f"its action_space has {name} {theirs}, this run's has {list(ours)}")
