@@ -110,13 +110,15 @@ class SetExpansion(Expansion):
             self._opened(entry, data)
 
     def attach(self, data: DataDescription) -> None:
-        """As every method; fresh runs read the members whose parameters a checkpoint would hold."""
+        """As every method; outside of a trainer the members' files are read at once."""
         super().attach(data)
-        resumes = self._trainer is not None and self._trainer.ckpt_path is not None
-        if self._named_again is None and not resumes:
-            for number, entry in enumerate(self.entries, start=int(self.offline_member)):
-                if not entry.outside:
-                    self.policies.set_frozen(number, self._opened(entry, data).state_dict())
+        if self._trainer is None and self._named_again is None:
+            self._read_members()
+
+    def on_fit_start(self) -> None:
+        """Read the members' files; a resumed run has them in its checkpoint."""
+        if not self.resumed:
+            self._read_members()
 
     def new_set(self, data: DataDescription) -> PolicySet:
         """Π, with its empty places."""
@@ -186,6 +188,14 @@ class SetExpansion(Expansion):
         self._grown = [f"{LEARNER_NAME}-{number}" for number in range(1, places + 1)]
         self.entries = entries_of(members, taken=(OFFLINE_NAME, LEARNER_NAME, *self._grown))
         self.hparams["members"] = [entry.to_dict() for entry in entries]
+
+    def _read_members(self) -> None:
+        """Take over the members that are parameters, with their sizes."""
+        assert self._data is not None
+        for number, entry in enumerate(self.entries, start=int(self.offline_member)):
+            if not entry.outside:
+                member = self._opened(entry, self._data)
+                self.policies.set_frozen(number, member.state_dict())
 
     def _opened(self, entry: MemberEntry, data: DataDescription) -> nn.Module:
         """A member, read from its file.
