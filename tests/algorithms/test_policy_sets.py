@@ -99,6 +99,23 @@ def test_an_old_policy_needs_no_offline_stage(toy: Any) -> None:
     torch.testing.assert_close(rows["action"][acted], expected[acted])
 
 
+def test_the_critic_alone_can_come_from_the_offline_stage(toy: Any) -> None:
+    module = toy.algorithm("PEX", members=["old_policies:controller"], offline_member=False)
+    assert module.takes == {"q", "target", "v", "moments"}
+    module.attach(toy.description())
+    offline = read_checkpoint(toy.offline_path)
+    assert same(snapshot(module.critic.q_net), offline.part("q"))
+    assert module.policies.names == ("controller", "online")
+    toy.fit(module, 10)
+
+
+def test_rpex_is_refused_beside_members_without_a_density(toy: Any) -> None:
+    module = toy.algorithm("PEX", rpex_scale=0.1, members=["old_policies:controller"])
+    for start in (module.check_files, module.attach):
+        with pytest.raises(UserError, match=r"rpex_scale asks .* density .* and not controller"):
+            start(toy.description())
+
+
 def test_without_any_member_there_is_nothing_to_expand(toy: Any) -> None:
     with pytest.raises(UserError, match="offline_member false leaves nothing beside the policy"):
         alone(toy).attach(toy.description())
@@ -413,7 +430,7 @@ def test_a_grown_set_trains_with_every_setting_of_the_choice(toy: Any) -> None:
             {"offline_member": False, "train_offline_policy": True},
             r"train_offline_policy needs --model\.offline_member true",
         ),
-        ({"rpex_scale": 0.1, "members": ["a.pt"]}, "rpex_scale asks every member for the density"),
+        ({"grow_when_stalled": 1, "largest_set": 10**9}, r"number of members is .* at most 1,000"),
         ({"grow_at": [5], "members": ["online-1.pt"]}, "two members would be called 'online-1'"),
     ],
 )

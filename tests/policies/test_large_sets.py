@@ -124,13 +124,16 @@ def test_a_member_that_learns_is_not_evaluated_from_a_copy() -> None:
     assert policies._groups == [[1, 2]]
 
 
+@pytest.mark.parametrize("outputs", [1, 2])
 @pytest.mark.parametrize("activation", range(len(ACTIVATIONS)))
-def test_stacked_nets_have_norms_and_every_activation(activation: int) -> None:
+def test_stacked_nets_have_norms_and_every_activation(activation: int, outputs: int) -> None:
     def net() -> nn.Sequential:
         norm = nn.LayerNorm(6)
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
-        return nn.Sequential(nn.Linear(3, 6), norm, ACTIVATIONS[activation](), nn.Linear(6, 2))
+        return nn.Sequential(
+            nn.Linear(3, 6), norm, ACTIVATIONS[activation](), nn.Linear(6, outputs)
+        )
 
     nets = [net(), net(), net()]
     stacked = StackedNets(nets)

@@ -129,11 +129,6 @@ class PEX(SetExpansion):
             raise UserError("--model.blend_actor needs --model.choice_values blend.")
         if train_offline_policy and not self.offline_member:
             raise UserError("--model.train_offline_policy needs --model.offline_member true.")
-        if rpex_scale and any(entry.kind != "checkpoint" for entry in self.entries):
-            raise UserError(
-                "--model.rpex_scale asks every member for the density of its action, which only "
-                "policies of this package have; leave it out, or the other --model.members."
-            )
         self.inv_temperature = inv_temperature
         self.eval_epsilon = eval_epsilon
         self.admission_steps = admission_steps
@@ -143,8 +138,14 @@ class PEX(SetExpansion):
         if self.choosing.needs_offline_q:
             self.takes = self.takes | {"q"}
 
+    def check_files(self, data: DataDescription) -> None:
+        """As every policy set; RPEX's term asks every member for a density."""
+        super().check_files(data)
+        self._check_densities()
+
     def build(self, data: DataDescription) -> None:
         """Create the critic, Π and the composite policy over it."""
+        self._check_densities()
         super().build(data)
         if self.train_offline_policy:
             self.policies.train_offline(True)
@@ -233,3 +234,12 @@ class PEX(SetExpansion):
     def acting_policy(self) -> CompositePolicy:
         """The composite policy over Π."""
         return self.composite
+
+    def _check_densities(self) -> None:
+        without = [entry.name for entry in self.entries if entry.kind != "checkpoint"]
+        if self.choosing.rpex_scale and without:
+            raise UserError(
+                "--model.rpex_scale asks every member for the density of its action, which only "
+                f"policies of this package have, and not {', '.join(without)}. Leave it out, or "
+                "these --model.members."
+            )

@@ -24,6 +24,8 @@ from pex_lightning.seeding import derive_seed, global_seed
 
 _log = logging.getLogger(__name__)
 
+MOST_MEMBERS = 1_000
+
 
 class SetExpansion(Expansion):
     """Π = [π_β, members that the user names, what the set grows by, π_θ].
@@ -185,6 +187,12 @@ class SetExpansion(Expansion):
                     "--model.largest_set needs --model.grow_at or --model.grow_when_stalled, which "
                     "say when the set grows."
                 )
+        check_range(
+            "the number of members",
+            first + places + 1,
+            first + places < MOST_MEMBERS,
+            "at most 1,000",
+        )
         self._grown = [f"{LEARNER_NAME}-{number}" for number in range(1, places + 1)]
         self.entries = entries_of(members, taken=(OFFLINE_NAME, LEARNER_NAME, *self._grown))
         self.hparams["members"] = [entry.to_dict() for entry in entries]
