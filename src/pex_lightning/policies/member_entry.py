@@ -55,6 +55,8 @@ class MemberEntry:
                 "{path: PATH, name: NAME}."
             )
         path = fields["path"]
+        if len(path) > 1_000 or not path.isprintable():
+            raise UserError(f"{flag} has the path {path!r:.200}, which cannot be one.")
         entry = cls(path, fields.get("name") or _name_of(path))
         if not re.fullmatch(r"[\w.-]{1,60}", entry.name):
             raise UserError(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pex_lightning.envs.make import EnvSpec
-from pex_lightning.errors import UserError, in_one_line
+from pex_lightning.errors import UserError, in_one_line, shortened
 from pex_lightning.policies.member_entry import MemberEntry
 
 Propose = Callable[[np.ndarray], Any]
@@ -82,7 +82,7 @@ class OutsidePolicy(nn.Module):
         except Exception as error:
             raise UserError(
                 f"--model.members: {self.entry.name} ({self.entry.path}) failed for observations "
-                f"of shape {list(states.shape)}: {in_one_line(error)}. It has to take any number "
+                f"of shape {list(states.shape)}: {reason(error)}. It has to take any number "
                 "of observations at once, as float32."
             ) from error
         expected = (states.shape[0], self.action_low.shape[0])
@@ -124,7 +124,7 @@ class OutsidePolicy(nn.Module):
         except Exception as error:
             raise UserError(
                 f"--data.num_collectors: the member {self.entry.name} cannot be sent to another "
-                f"process ({in_one_line(error)}). Define it at the top of a module, or give "
+                f"process ({reason(error)}). Define it at the top of a module, or give "
                 "--data.num_collectors 0."
             ) from error
         state = self.__dict__.copy()
@@ -140,6 +140,11 @@ class OutsidePolicy(nn.Module):
         self._propose = self._given or _opened(entry, content)
 
 
+def reason(error: BaseException) -> str:
+    """What went wrong with a member's file, of any content, in a line of bounded length."""
+    return shortened(in_one_line(error), 300)
+
+
 def read_member(entry: MemberEntry) -> bytes:
     """The bytes of a member's file.
 
@@ -152,7 +157,7 @@ def read_member(entry: MemberEntry) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"--model.members: {in_one_line(error)}.") from error
+        raise UserError(f"--model.members: {reason(error)}.") from error
 
 
 def _opened(entry: MemberEntry, content: bytes) -> Propose:
@@ -175,7 +180,7 @@ def _opened(entry: MemberEntry, content: bytes) -> Propose:
         raise
     except Exception as error:
         raise UserError(
-            f"--model.members: {entry.path} cannot be opened as {entry.kind}: {in_one_line(error)}."
+            f"--model.members: {entry.path} cannot be opened as {entry.kind}: {reason(error)}."
         ) from error
 
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from pex_lightning.envs.make import EnvSpec
-from pex_lightning.errors import UserError, in_one_line
+from pex_lightning.errors import UserError
 from pex_lightning.policies.feed_forward import ACTIVATIONS, FeedForwardPolicy
 from pex_lightning.policies.member_entry import MemberEntry
-from pex_lightning.policies.outside import read_member
+from pex_lightning.policies.outside import read_member, reason
 
 _LAYERS = {
     # PPO and A2C, whose actions are clipped; SAC; TD3 and DDPG.
@@ -49,7 +49,7 @@ def read_stable_baselines(entry: MemberEntry, env: EnvSpec) -> FeedForwardPolicy
     except Exception as error:
         raise UserError(
             f"--model.members: {entry.path} cannot be read as a file of stable-baselines3: "
-            f"{in_one_line(error)}. Read are PPO, A2C, SAC, TD3 and DDPG with MlpPolicy; wrap "
+            f"{reason(error)}. Read are PPO, A2C, SAC, TD3 and DDPG with MlpPolicy; wrap "
             "another policy's `predict` into a function, and give that as module:function."
         ) from error
 
