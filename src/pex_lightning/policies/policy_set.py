@@ -148,6 +148,8 @@ class PolicySet(nn.Module):
         return cast(list[nn.Sequential], [getattr(net, "layers", net) for net in nets])
 
     def _frozen_modes(self, observation: Tensor) -> list[Tensor]:
+        if not self._groups:
+            return [cast(FrozenPolicy, member).mode(observation) for member in self.frozen]
         modes: dict[int, Tensor] = {}
         for numbers, stack in zip(self._groups, self.stacks, strict=True):
             first = cast(Stackable, self.frozen[numbers[0]])
