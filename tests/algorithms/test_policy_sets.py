@@ -83,6 +83,20 @@ def test_members_come_after_the_offline_policy_in_the_order_given(toy: Any, old_
     torch.testing.assert_close(rows["choice_probs"].sum(-1), torch.ones(40))
 
 
+def test_a_member_may_be_of_another_distribution(toy: Any) -> None:
+    old = toy.algorithm("OnlineIQL", policy_distribution="squashed_gaussian")
+    toy.fit(old, 5)
+    path = toy.folder / "old.ckpt"
+    old.trainer.save_checkpoint(path)
+    module = alone(toy, str(path), {"path": str(path), "name": "again"})
+    toy.fit(module, 10)
+    modes = module.policies.modes(STATES)
+    torch.testing.assert_close(modes[0], old.policy.mode(STATES))
+    assert torch.equal(modes[0], modes[1])
+    loaded = load_algorithm(saved(module, toy.folder / "a.ckpt"))
+    assert torch.equal(loaded.policies.modes(STATES), modes)  # type: ignore[union-attr]
+
+
 def test_an_old_policy_needs_no_offline_stage(toy: Any) -> None:
     toy.offline_path = None
     module = alone(toy, "old_policies:controller", admission_steps=1000)
@@ -399,11 +413,9 @@ def test_all_processes_begin_again_with_the_same_policy(toy: Any) -> None:
 
 def test_a_grown_set_trains_with_every_setting_of_the_choice(toy: Any) -> None:
     for settings in (
-        {"target_entropy": 0.5},
         {"rpex_scale": 0.1},
         {"choice": "epsilon_greedy", "backup": "choice"},
-        {"choice_values": "blend", "blend_steps": 10},
-        {"train_offline_policy": True},
+        {"target_entropy": 0.5, "choice_values": "blend", "train_offline_policy": True},
     ):
         module = toy.algorithm("PEX", grow_at=[5], **settings)
         toy.fit(module, 10)

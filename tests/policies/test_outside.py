@@ -63,20 +63,31 @@ def test_a_file_of_torch_export(tmp_path: Path) -> None:
     check(opened(tmp_path / "old.pt2"), net(STATES))
 
 
-def test_onnx(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+def write_onnx(path: Path, weight: np.ndarray, *, inputs: int = 1) -> None:
     onnx = pytest.importorskip("onnx", reason="onnx, which writes the file, is not installed")
-    helper, weight = onnx.helper, np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    helper = onnx.helper
     graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Tanh", ["h"], ["y"])],
+        [helper.make_node("MatMul", ["x0", "w"], ["h"]), helper.make_node("Tanh", ["h"], ["y"])],
         "old",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 3])],
+        [
+            helper.make_tensor_value_info(f"x{n}", onnx.TensorProto.FLOAT, ["batch", 3])
+            for n in range(inputs)
+        ],
         [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 2])],
         [onnx.numpy_helper.from_array(weight, "w")],
     )
     opset = helper.make_opsetid("", 13)
-    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "old.onnx")
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+
+
+def test_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    weight = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    write_onnx(tmp_path / "old.onnx", weight)
     check(opened(tmp_path / "old.onnx"), torch.tanh(STATES @ torch.from_numpy(weight)))
+    write_onnx(tmp_path / "two.onnx", weight, inputs=2)
+    with pytest.raises(UserError, match=r"two\.onnx has the inputs x0, x1; a policy has one"):
+        opened(tmp_path / "two.onnx")
 
 
 def test_onnx_without_its_package_names_the_extra(

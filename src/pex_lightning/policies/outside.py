@@ -211,9 +211,18 @@ def _onnx(entry: MemberEntry, content: bytes) -> Propose:
         raise UserError(
             f"--model.members: {entry.path} needs onnxruntime: pip install 'pex-lightning[onnx]'."
         ) from error
+    options = onnxruntime.SessionOptions()
+    # The networks are small; other processors are for training.
+    options.intra_op_num_threads = 1
     # From bytes, so that it names no other files to be read.
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (name,) = (given.name for given in session.get_inputs())
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
+    if len(names) != 1:
+        raise UserError(
+            f"--model.members: {entry.path} has the inputs {', '.join(names)}; a policy has one, "
+            "the observations. Wrap it into a function, and give that as module:function."
+        )
+    (name,) = names
     return lambda states: session.run(None, {name: states})[0]
 
 
