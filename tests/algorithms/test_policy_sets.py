@@ -194,6 +194,8 @@ def test_code_is_not_run_because_a_checkpoint_names_it(toy: Any) -> None:
     old_policies.write_torchscript(moved, seed=1)
     with pytest.raises(UserError, match=r"moved\.pt is not the file that the checkpoint's member"):
         load_algorithm(checkpoint, members=named)
+    with pytest.raises(UserError, match="--members: odd is no member that has to be named; these"):
+        load_algorithm(checkpoint, members={**named, "odd": "a.pt"})
     with pytest.raises(UserError, match="is not the code of 'script'"):
         load_algorithm(checkpoint, members={**named, "script": "a.ckpt"})
     other = toy.algorithm("OnlineIQL")

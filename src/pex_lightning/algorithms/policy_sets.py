@@ -11,13 +11,13 @@ from torch import nn
 
 from pex_lightning.algorithms.expansion import Expansion
 from pex_lightning.data.description import DataDescription
-from pex_lightning.errors import UserError, check_range, in_one_line
+from pex_lightning.errors import UserError, check_range
 from pex_lightning.handover import read_checkpoint
 from pex_lightning.handover.checks import check_member
 from pex_lightning.nn.distributions import policy_from_state
 from pex_lightning.policies.growth import Growth
 from pex_lightning.policies.member_entry import GIVEN, MemberEntry, entries_of
-from pex_lightning.policies.outside import OutsidePolicy, Propose
+from pex_lightning.policies.outside import OutsidePolicy, Propose, reason
 from pex_lightning.policies.policy_set import LEARNER_NAME, OFFLINE_NAME, PolicySet
 from pex_lightning.policies.stable_baselines import read_stable_baselines
 from pex_lightning.seeding import derive_seed, global_seed
@@ -103,7 +103,18 @@ class SetExpansion(Expansion):
         self._functions[name] = function
 
     def name_members(self, members: Mapping[str, str | Propose]) -> None:
-        """Name members that are code again, as a loaded module runs only what is named here."""
+        """Name members that are code again, as a loaded module runs only what is named here.
+
+        Raises:
+            UserError: It has no such member.
+        """
+        known = [entry.name for entry in self.entries if entry.outside]
+        unknown = [name for name in members if name not in known]
+        if unknown:
+            raise UserError(
+                f"--members: {', '.join(unknown)} is no member that has to be named; these are: "
+                f"{', '.join(known) or 'none'}. A member that is a network is in the checkpoint."
+            )
         self._named_again = members
 
     def check_files(self, data: DataDescription) -> None:
@@ -219,7 +230,7 @@ class SetExpansion(Expansion):
             except (KeyError, IndexError, RuntimeError, ValueError) as error:
                 raise UserError(
                     f"--model.members: the policy of {entry.path} cannot be read "
-                    f"({in_one_line(error)}). Take another checkpoint."
+                    f"({reason(error)}). Take another checkpoint."
                 ) from error
         if entry.kind == "stable_baselines3":
             return read_stable_baselines(entry, data.env)
