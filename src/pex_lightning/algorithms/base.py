@@ -154,6 +154,22 @@ class Algorithm(UpdateRule):
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
         """Called after every evaluation, in all processes of a run, with its `eval/*`."""
 
+    def check_files(self, data: DataDescription) -> None:
+        """Read the files that settings name, before any stage begins; there are none by default.
+
+        Raises:
+            UserError: One cannot be read, or does not fit.
+        """
+
+    def name_members(self, members: Mapping[str, Any]) -> None:
+        """Name again what a loaded module needs that no checkpoint holds, by members' names.
+
+        Raises:
+            UserError: The method has no such members.
+        """
+        if members:
+            raise UserError(f"{method_name(type(self))} has no members to be named.")
+
     def hand_over(self, *checkpoints: Checkpoint) -> None:
         """Start from these checkpoints; call it before training. A resume needs none.
 

@@ -71,6 +71,8 @@ class _Run:
             with sigterm_as_exit():
                 self._main.data.prepare_data()
             self._main.data.setup()
+            if resumed is not self._main:
+                self._main.module.check_files(self._main.data.describe())
             if checkpoint is not None:
                 check_same_data(checkpoint, self._main.data.describe())
             if resumed is self._main and checkpoint is not None and self._is_finished(checkpoint):

@@ -41,7 +41,7 @@ class CompositePolicy(ActingPolicy):
         with torch.no_grad():
             candidates = self.policies.candidates(observation)
             values = self.values(observation, candidates)
-            probs = self.rule.probs(values)
+            probs = self.rule.probs(values, self.policies.filled)
             index = draw(probs)
             return Choice(_rows(candidates, index), index, probs, memory), values
 
@@ -54,9 +54,9 @@ class CompositePolicy(ActingPolicy):
         sampled = self.policies.learner.sample(observation)
         candidates[-1] = torch.where(explore, sampled, candidates[-1])
         values = self.values(observation, candidates)
-        best = self.rule.best(values)
+        best = self.rule.best(values, self.policies.filled)
         explore = torch.rand(batch, device=device) < self.eval_epsilon
-        index = torch.where(explore, draw(self.rule.probs(values)), best)
+        index = torch.where(explore, draw(self.rule.probs(values, self.policies.filled)), best)
         return _rows(candidates, index), memory
 
 
