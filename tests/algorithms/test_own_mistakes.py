@@ -38,7 +38,7 @@ class HiddenActor(IQL):
 
     def acting_policy(self) -> ActingPolicy:
         assert self._data is not None
-        return SinglePolicy(self.new_policy(self._data))
+        return SinglePolicy(self.networks.policy(self._data.env))
 
 
 class Misspelt(IQL):

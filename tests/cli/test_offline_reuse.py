@@ -143,7 +143,7 @@ def test_processes_of_one_run_take_the_stage_together(command, tiny, tmp_path: P
     ended = []
     for name in ("first", "second"):
         started = command.start(*tiny(tmp_path, f"--run.name={name}", *two))
-        out, err = started.communicate(timeout=240)
+        _, err = started.communicate(timeout=240)
         assert started.returncode == 0, err
         assert (TAKEN in err) == (name == "second")
         ended.append(_checkpoint(tmp_path, name))

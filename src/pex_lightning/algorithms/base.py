@@ -14,6 +14,7 @@ from pex_lightning.algorithms.checks import (
     check_can_be_made_again,
     check_clipping,
     check_has_its_parameters,
+    check_one,
     check_precision,
     method_name,
 )
@@ -187,12 +188,7 @@ class Algorithm(UpdateRule):
         Raises:
             UserError: There are others than one, which most methods start from.
         """
-        if len(given) != 1:
-            paths = ", ".join(str(checkpoint.path) for checkpoint in given)
-            raise UserError(
-                f"{method_name(type(self))} starts from one offline checkpoint, but "
-                f"--offline.ckpt_path names {len(given)}: {paths}. Give one of them."
-            )
+        check_one(self, [checkpoint.path for checkpoint in given])
 
     def attach(self, data: DataDescription) -> None:
         """Build the networks for `data`, and start from what was handed over.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
@@ -83,6 +84,19 @@ def check_can_be_made_again(method: LightningModule) -> None:
             "argument of its own: def __init__(self, tau=0.01, **kwargs): "
             "super().__init__(tau=tau, **kwargs)."
         ) from error
+
+
+def check_one(method: LightningModule, given: Sequence[Path]) -> None:
+    """Refuse several checkpoints for a method that starts from one.
+
+    Raises:
+        UserError: There are others than one.
+    """
+    if len(given) != 1:
+        raise UserError(
+            f"{method_name(type(method))} starts from one offline checkpoint, but "
+            f"--offline.ckpt_path names {len(given)}: {', '.join(map(str, given))}. Give one."
+        )
 
 
 def check_has_its_parameters(
