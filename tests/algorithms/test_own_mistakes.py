@@ -69,9 +69,9 @@ def test_what_takes_nothing_over_is_given_nothing(toy: Any) -> None:
 
 def test_what_is_handed_over_in_another_number_is_told(toy: Any) -> None:
     module = toy.algorithm("PEX")
-    module.hand_over(*[read_checkpoint(toy.offline_path)] * 2)
-    with pytest.raises(UserError, match=r"PEX cannot start from .*offline\.ckpt, .*offline\.ckpt"):
-        module.attach(toy.description())
+    expected = r"PEX starts from one offline checkpoint.* 2: .*offline\.ckpt, .*offline\.ckpt"
+    with pytest.raises(UserError, match=expected):
+        module.hand_over(*[read_checkpoint(toy.offline_path)] * 2)
 
 
 class Follows(OnlineIQL):
