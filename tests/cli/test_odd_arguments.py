@@ -27,6 +27,8 @@ from pex_lightning.files.cache import cache_path
         (["--model.learning_rate", "1e-3"], ["--model.learning_rate", "1e-3"]),
         (["--trainer.limit_train_batches", "1e0"], ["--trainer.limit_train_batches", "1.0"]),
         (["--data.rows", "1.2345e3"], ["--data.rows", "1234.5"]),
+        (["--rows=1e4"], ["--rows=10000"]),
+        (["--out", "1e6"], ["--out", "1e6"]),
         (["--run.name", "1e6"], ["--run.name", "1e6"]),
         (["--data.path=1e6"], ["--data.path=1e6"]),
         (["--data.env_kwargs", "1e6"], ["--data.env_kwargs", "1e6"]),

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import h5py
 import pytest
 
 from commands import ROOT
@@ -100,6 +101,48 @@ def test_a_run_on_a_full_disk_ends_in_a_line_and_goes_on(
 
 
 @pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("size", [8, 12, 16])
+def test_a_disk_that_is_full_from_the_start_ends_in_a_line(size: int, tiny, disk: Disk) -> None:
+    """TensorBoard's logger fails while it is made, in its thread and in its clean-up."""
+    root = disk(f"size={size}k")
+    outcome = limited(10**6, *tiny(root))
+    assert_one_line(outcome, str(root), "No space left on device", "--ckpt_path last")
+
+
+@pytest.mark.slow
+def test_checkpoints_do_not_need_the_folder_for_temporary_files(
+    tiny, command, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(disk("size=4k")))
+    outcome = command(*tiny(tmp_path))
+    assert outcome.code == 0, outcome.err
+
+
+def test_no_folder_for_temporary_files_is_told(
+    tiny, command, refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/no/such/folder"])
+    refused(command(*tiny(tmp_path, "--trainer.fast_dev_run=true")), "TMPDIR")
+
+
+@pytest.mark.slow
+def test_an_error_of_another_kind_is_not_told_as_one_of_the_disk(
+    tiny, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lost_callback.py").write_text(
+        "from pytorch_lightning import Callback\n"
+        "class Lost(Callback):\n"
+        "    def on_train_batch_end(self, *args, **kwargs):\n"
+        "        raise ConnectionResetError(104, 'Connection reset by peer')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConnectionResetError):
+        command(*tiny(tmp_path, "--trainer.callbacks=[{class_path: lost_callback.Lost}]"))
+
+
+@pytest.mark.slow
 def test_a_folder_that_is_read_only_is_named(tiny, command, refused, disk: Disk) -> None:
     root = disk("size=1m,ro")
     refused(command(*tiny(root)), str(root), "Read-only file system")
@@ -150,3 +193,33 @@ def test_a_tiny_shared_memory_is_told(tiny, tmp_path: Path) -> None:
     if "unshare" in outcome.stderr or "mount:" in outcome.stderr:
         pytest.skip(f"this user may not mount a disk ({outcome.stderr.strip()})")
     assert_one_line(outcome, "shared memory (/dev/shm) has no room", "--data.num_collectors 0")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_an_output_that_is_full_is_told() -> None:
+    with open("/dev/full", "w") as full:
+        outcome = subprocess.run(
+            [sys.executable, "-m", "pex_lightning", "data", "list"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert_one_line(outcome, "the standard output", "No space left on device")
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+def test_closed_streams_are_no_error(closed: tuple[int, ...], tmp_path: Path) -> None:
+    """A file of the command must not take the number of a closed stream either."""
+    path = tmp_path / "out.hdf5"
+    outcome = subprocess.run(
+        [
+            *(sys.executable, "-m", "pex_lightning", "data", "make", "pointmaze-medium"),
+            *("--rows=2000", "--workers=2", f"--out={path}"),
+        ],
+        preexec_fn=lambda: [os.close(number) for number in closed],
+        check=False,
+    )
+    assert outcome.returncode == 0
+    with h5py.File(path) as file:
+        assert len(file["actions"]) == 2000

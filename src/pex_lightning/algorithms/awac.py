@@ -14,7 +14,6 @@ from pex_lightning.errors import check_range
 from pex_lightning.handover.checkpoint import Checkpoint, Part
 from pex_lightning.losses.awac import Weighting, awac_policy_loss
 from pex_lightning.losses.iql import policy_diagnostics, q_loss
-from pex_lightning.nn.critic import Critic
 from pex_lightning.policies.acting import ActingPolicy, SinglePolicy
 from pex_lightning.updates.batch import Batch, Losses
 
@@ -49,11 +48,8 @@ class AWAC(Algorithm):
 
     def build(self, data: DataDescription) -> None:
         """Create the critic, without V, and the policy."""
-        env = data.env
-        self.critic = Critic(
-            env.obs_dim, env.action_dim, self.hidden_dims, self.num_q, with_v=False
-        )
-        self.policy = self.new_policy(data)
+        self.critic = self.networks.critic(data.env, with_v=False)
+        self.policy = self.networks.policy(data.env)
 
     def groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
         """Q and the policy."""
@@ -64,7 +60,7 @@ class AWAC(Algorithm):
         critic, policy = self.critic, self.policy
         with torch.no_grad():
             next_action = policy.sample(batch.next_observation)
-            next_value = critic.target_q(batch.next_observation, next_action).amin(0)
+            next_value = critic.min_target_q(batch.next_observation, next_action)
         q_now = critic.q(batch.observation, batch.action)
         q = q_loss(q_now, batch.reward, batch.terminated, next_value, self.gamma)
         with torch.no_grad():

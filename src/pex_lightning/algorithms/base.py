@@ -17,23 +17,17 @@ from pex_lightning.algorithms.checks import (
     check_precision,
     method_name,
 )
+from pex_lightning.algorithms.networks import Networks
+from pex_lightning.algorithms.saved import load_extras, save_extras
 from pex_lightning.data.description import DataDescription
 from pex_lightning.data.stage_data import stage_data
 from pex_lightning.errors import UserError, check_range
-from pex_lightning.handover import Checkpoint, CheckpointHeader, check_hand_over
-from pex_lightning.handover.checkpoint import (
-    CHECKPOINT_KEY,
-    DATA_STATE_KEY,
-    PLACES,
-    Part,
-    migrate,
-    parts_of,
-)
+from pex_lightning.handover import Checkpoint, check_hand_over
+from pex_lightning.handover.checkpoint import PLACES, Part
 from pex_lightning.handover.moments import check_restored, take_moments
-from pex_lightning.nn.critic import Critic
-from pex_lightning.nn.gaussian import GaussianPolicy
+from pex_lightning.nn.distributions import Distribution
 from pex_lightning.policies.acting import ActingPolicy
-from pex_lightning.seeding import derive_seed, global_seed, random_state, set_random_state
+from pex_lightning.seeding import derive_seed, global_seed, set_random_state
 from pex_lightning.updates.batch import Diagnostics
 from pex_lightning.updates.clipping import ClipAlgorithm, Clipping
 from pex_lightning.updates.compiled import CompileChoice
@@ -59,6 +53,13 @@ class Algorithm(UpdateRule):
         learning_rate: Of Adam, for all networks.
         hidden_dims: Sizes of every network's hidden layers.
         num_q: Number of Q-functions; the smallest value counts.
+        min_q_of: Number of target Q-functions, drawn at random for every use, of which the
+            smallest value counts; all by default. RLPD (arXiv 2302.02948) has 2 of 10.
+        layer_norm: Whether the critic's hidden layers are normalised before the ReLU, as in RLPD.
+        policy_distribution: `gaussian`, whose standard deviation does not depend on the state and
+            whose samples are clipped to the action space, or `squashed_gaussian`, SAC's.
+        actor_every: Updates for each of which the critic learns, and in the last of which the other
+            groups do too; RLPD has 20, and as many updates for each environment step.
         gradient_clip_val: Largest norm (or value) of the gradient over all networks together;
             off by default.
         gradient_clip_algorithm: Clip by `norm` or by `value`.
@@ -95,6 +96,10 @@ class Algorithm(UpdateRule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: ClipAlgorithm = "norm",
         compile_update: CompileChoice = "auto",
+        min_q_of: int | None = None,
+        layer_norm: bool = False,
+        policy_distribution: Distribution = "gaussian",
+        actor_every: int = 1,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -102,9 +107,7 @@ class Algorithm(UpdateRule):
         check_range("--model.gamma", gamma, 0.0 <= gamma <= 1.0, "between 0 and 1")
         check_range("--model.tau", tau, 0.0 < tau <= 1.0, "above 0 and at most 1")
         check_range("--model.learning_rate", learning_rate, learning_rate > 0.0, "above 0")
-        sizes_fit = all(size > 0 for size in hidden_dims)
-        check_range("--model.hidden_dims", hidden_dims, sizes_fit, "all above 0")
-        check_range("--model.num_q", num_q, num_q >= 1, "at least 1")
+        check_range("--model.actor_every", actor_every, actor_every >= 1, "at least 1")
         clip_fits = gradient_clip_val is None or gradient_clip_val > 0.0
         check_range("--model.gradient_clip_val", gradient_clip_val, clip_fits, "above 0")
         # The arguments of all constructors of the class, those of a subclass too.
@@ -113,8 +116,8 @@ class Algorithm(UpdateRule):
         self.gamma = gamma
         self.tau = tau
         self.learning_rate = learning_rate
-        self.hidden_dims = hidden_dims
-        self.num_q = num_q
+        self.networks = Networks(hidden_dims, num_q, min_q_of, layer_norm, policy_distribution)
+        self.actor_every = actor_every
         self.clipping = Clipping(gradient_clip_val, gradient_clip_algorithm)
         self.compile_update = compile_update
         self.diagnostics: Diagnostics = {}
@@ -183,16 +186,6 @@ class Algorithm(UpdateRule):
             raise UserError(
                 f"{method_name(type(self))} cannot start from {paths}: {error}"
             ) from error
-
-    def new_critic(self, data: DataDescription) -> Critic:
-        """A fresh critic of this module's sizes."""
-        env = data.env
-        return Critic(env.obs_dim, env.action_dim, self.hidden_dims, self.num_q)
-
-    def new_policy(self, data: DataDescription) -> GaussianPolicy:
-        """A fresh policy of this module's sizes."""
-        env = data.env
-        return GaussianPolicy(env.obs_dim, env.action_low, env.action_high, self.hidden_dims)
 
     def continue_moments(self, checkpoint: Checkpoint, *groups: str) -> None:
         """Let Adam go on with a checkpoint's moments in these groups; call it in `start`.
@@ -280,30 +273,9 @@ class Algorithm(UpdateRule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what this is, and keep the random state and the data module's."""
         assert self._data is not None
-        data = stage_data(self.trainer)
-        header = CheckpointHeader(
-            algorithm=method_name(type(self)),
-            stage="online" if data.steps_environment else "offline",
-            parts=parts_of(checkpoint, self.places),
-            members=self.acting_policy().members,
-            data=self._data,
-            gradient_steps=self.global_step,
-            env_steps=data.env_steps,
-        )
-        checkpoint[CHECKPOINT_KEY] = header.to_dict()
-        checkpoint[DATA_STATE_KEY] = data.run_state()
-        checkpoint["random_state"] = random_state()
+        save_extras(self, checkpoint, self._data, self.acting_policy().members)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take back what `on_save_checkpoint` kept; random states when training starts."""
-        migrate(checkpoint)
-        self._random_state = checkpoint.get("random_state")
-        state, data = checkpoint.get(DATA_STATE_KEY), stage_data(self.trainer)
-        if state is not None:
-            data.load_run_state(state)
-        elif data.steps_environment:
-            raise UserError(
-                f"{self.trainer.ckpt_path} holds nothing of what was collected, so a run that "
-                "steps an environment cannot go on from it. Take another checkpoint."
-            )
+        self._random_state = load_extras(self.trainer, checkpoint)
         self.resumed = True

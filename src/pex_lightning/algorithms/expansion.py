@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-import torch
-
 from pex_lightning.algorithms.online_iql import OnlineIQL
 from pex_lightning.data.description import DataDescription
-from pex_lightning.errors import check_range
+from pex_lightning.errors import UserError, check_range
 from pex_lightning.handover.checkpoint import PLACES, Checkpoint, Part
-from pex_lightning.nn.gaussian import GaussianPolicy
+from pex_lightning.nn.policy import Policy
 from pex_lightning.policies.policy_set import PolicySet
 
 CriticStart = Literal["transferred", "q", "v", "fresh"]
@@ -58,6 +56,11 @@ class Expansion(OnlineIQL):
         known = get_args(LearnerStart)
         fits = learner_start in known
         check_range("--model.learner_start", learner_start, fits, " or ".join(known))
+        if learner_start == "copy_mean" and self.networks.distribution != "gaussian":
+            raise UserError(
+                "--model.learner_start copy_mean keeps a standard deviation that does not depend "
+                "on the state, which --model.policy_distribution gaussian alone has. Give copy."
+            )
         self.critic_start = critic_start
         self.learner_start = learner_start
         self._critic_parts = _CRITIC_PARTS[critic_start]
@@ -65,8 +68,8 @@ class Expansion(OnlineIQL):
 
     def build(self, data: DataDescription) -> None:
         """Create the critic and Π."""
-        self.critic = self.new_critic(data)
-        self.policies = PolicySet([self.new_policy(data)], self.new_policy(data))
+        self.critic = self.networks.critic(data.env)
+        self.policies = PolicySet([self.networks.policy(data.env)], self.networks.policy(data.env))
         # The policy that IQL's losses and groups train.
         self.hold_unregistered("policy", self.policies.learner)
 
@@ -84,15 +87,13 @@ class Expansion(OnlineIQL):
             self.continue_moments(offline, "v")
         if self.learner_start != "fresh":
             learner = self.policies.learner
-            log_std = learner.log_std.detach().clone()
-            learner.load_state_dict(policy)
-            if self.learner_start == "copy_mean":
-                with torch.no_grad():
-                    learner.log_std.copy_(log_std)
+            own = learner.state_dict() if self.learner_start == "copy_mean" else {}
+            own_noise = {key: value.clone() for key, value in own.items() if key == "log_std"}
+            learner.load_state_dict({**policy, **own_noise})
 
     @property
-    def offline_policy(self) -> GaussianPolicy:
+    def offline_policy(self) -> Policy:
         """π_β."""
         member = self.policies.frozen[0]
-        assert isinstance(member, GaussianPolicy)
+        assert isinstance(member, Policy)
         return member

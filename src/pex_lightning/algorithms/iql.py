@@ -51,8 +51,8 @@ class IQL(Algorithm):
 
     def build(self, data: DataDescription) -> None:
         """Create the critic and the policy."""
-        self.critic = self.new_critic(data)
-        self.policy = self.new_policy(data)
+        self.critic = self.networks.critic(data.env)
+        self.policy = self.networks.policy(data.env)
 
     def groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
         """Q, V and the policy."""
@@ -66,7 +66,7 @@ class IQL(Algorithm):
         """L_V, L_Q and L_π (eqs. 5 to 7) on one batch."""
         critic = self.critic
         with torch.no_grad():
-            target_q = critic.target_q(batch.observation, batch.action).amin(0)
+            target_q = critic.min_target_q(batch.observation, batch.action)
             next_value = critic.v(batch.next_observation)
         v = value_loss(target_q, critic.v(batch.observation), self.expectile)
         q_now = critic.q(batch.observation, batch.action)

@@ -144,8 +144,7 @@ class PEX(Expansion):
         self.offline_q: FrozenQ | None = None
         self.blend_weight: BlendWeight | None = None
         if self.choosing.needs_offline_q:
-            env = data.env
-            self.offline_q = FrozenQ(env.obs_dim, env.action_dim, self.hidden_dims, self.num_q)
+            self.offline_q = self.networks.frozen_q(data.env)
         if self.choosing.values == "blend":
             self.blend_weight = BlendWeight(self.choosing.blend_steps)
         values = self.choosing.new_values(
@@ -181,19 +180,19 @@ class PEX(Expansion):
         critic, observation = self.critic, batch.observation
         memory = self.composite.initial_memory(observation)
         with torch.no_grad():
-            target_q = critic.target_q(observation, batch.action).amin(0)
+            target_q = critic.min_target_q(observation, batch.action)
             if self.backup == "v":
                 next_value = critic.v(batch.next_observation)
             else:
                 next_action = self.composite.act(batch.next_observation, memory).action
-                next_value = critic.target_q(batch.next_observation, next_action).amin(0)
+                next_value = critic.min_target_q(batch.next_observation, next_action)
         value = critic.v(observation)
         v = value_loss(target_q, value, self.expectile)
         q_now = critic.q(observation, batch.action)
         q = q_loss(q_now, batch.reward, batch.terminated, next_value, self.gamma)
         with torch.no_grad():
             choice, candidate_values = self.composite.choose(observation, memory)
-            advantage = critic.target_q(observation, choice.action).amin(0) - value
+            advantage = critic.min_target_q(observation, choice.action) - value
         log_prob = self.policies.learner.log_prob(observation, choice.action)
         actor = policy_loss(log_prob, advantage, self.beta)
         terms = {"q": q.loss, "v": v.loss, "actor": actor.loss}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
@@ -17,6 +18,7 @@ from pex_lightning.callbacks.evaluation import Evaluation
 from pex_lightning.data.stage_data import stage_data
 from pex_lightning.errors import UserError
 from pex_lightning.files.atomic import remove_leftovers, replaced
+from pex_lightning.files.torch_files import save
 from pex_lightning.handover import read_checkpoint
 from pex_lightning.replay.store import read_manifest, remove_unlisted
 
@@ -24,6 +26,16 @@ _log = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
+
+
+class _Beside(TorchCheckpointIO):
+    """Writes to the given path; Lightning's takes a way over the system's temporary folder."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint to a local file; `storage_options` are for other places."""
+        save(checkpoint, Path(path))
 
 
 class RunCheckpoint(Checkpoint):
@@ -57,6 +69,11 @@ class RunCheckpoint(Checkpoint):
     def best(self) -> Path:
         """The checkpoint with the best evaluation so far."""
         return self._directory / BEST
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write checkpoints where they belong at once, unless the user has a plugin that does."""
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = _Beside()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Know which files the checkpoints that are there need; the start may stay the best."""

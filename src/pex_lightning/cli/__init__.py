@@ -7,6 +7,7 @@ import sys
 import traceback
 
 from pex_lightning.errors import UserError, printable
+from pex_lightning.files.disk import ONLY_WRITING
 from pex_lightning.version import __version__
 
 USAGE = """\
@@ -31,14 +32,36 @@ def main(argv: list[str] | None = None) -> int:
     0 means success, 2 a mistake of the user, 130, 143 or 129 a run stopped by SIGINT, SIGTERM or
     SIGHUP, 141 that whoever read the output has closed it.
     """
+    _open_closed_streams()
     try:
         code = _main(argv)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes once more when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 128 + 13
+    except OSError as error:
+        if error.errno not in ONLY_WRITING:
+            raise
+        _drop_output()
+        what = error.filename or "the standard output"
+        sys.stderr.write(f"error: {what} cannot be written: {error.strerror}. Make space.\n")
+        return 2
     return code
+
+
+def _open_closed_streams() -> None:
+    """Have streams that were closed lead nowhere, so that no file of a run takes their numbers."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(handle, True)
+    os.close(handle)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (until the process ends)
+
+
+def _drop_output() -> None:
+    """Python flushes once more when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _main(argv: list[str] | None) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from pex_lightning.cli.yaml_limits import limit_values
+from pex_lightning.cli.yaml_limits import limit_values, with_integers
 from pex_lightning.errors import UserError, shortened
 
 
@@ -41,7 +41,7 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Any:
     """
     limit_values(parser.parser_mode)
     try:
-        return parser.parse_args(argv)
+        return parser.parse_args(with_integers(argv))
     except ArgumentError as error:
         raise UserError(f"{_in_a_sentence(str(error))} See {parser.prog} --help.") from error
 

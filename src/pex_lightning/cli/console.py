@@ -67,6 +67,13 @@ def set_up_messages() -> None:
     ours.propagate = False
 
 
+def _unless_raised_later(args: threading.ExceptHookArgs) -> None:
+    """Print what ended a thread, but not TensorBoard's writer, whose error is raised again."""
+    written = type(args.thread).__module__.startswith("tensorboard.")
+    if not (written and isinstance(args.exc_value, OSError)):
+        threading.__excepthook__(args)
+
+
 def set_up_threads() -> None:
     """Make waiting OpenMP threads spin briefly, then sleep; call it before torch is loaded.
 
@@ -93,6 +100,7 @@ def set_up_process() -> None:
     for library in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(library).setLevel(logging.WARNING)
     set_up_messages()
+    threading.excepthook = _unless_raised_later
     # These concern developers of the libraries, not users.
     for category in (DeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", category)

@@ -23,6 +23,7 @@ from pex_lightning.cli.settings import RunSettings
 from pex_lightning.cli.stage import Stage, StageEnd
 from pex_lightning.cli.stage_checks import check_stages
 from pex_lightning.errors import UserError
+from pex_lightning.files.disk import temporary_root
 from pex_lightning.handover import (
     Checkpoint,
     check_hand_over,
@@ -57,7 +58,7 @@ def _scratch() -> Iterator[str]:
     if inherited is not None:
         yield inherited
         return
-    with tempfile.TemporaryDirectory(prefix="pex-lightning-") as folder:
+    with tempfile.TemporaryDirectory(dir=temporary_root(), prefix="pex-lightning-") as folder:
         os.environ[_SCRATCH] = folder
         try:
             yield folder

@@ -27,6 +27,7 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from pex_lightning.errors import UserError, in_one_line
 from pex_lightning.files.atomic import replaced
+from pex_lightning.files.disk import temporary_root
 
 _FOLDER, _PARENT = "PEX_LIGHTNING_RANKS", "PEX_LIGHTNING_RANKS_PARENT"
 _POLL_SECONDS = 0.5
@@ -89,7 +90,7 @@ class Ranks:
             isinstance(launcher, _SubprocessScriptLauncher)
             and not launcher.cluster_environment.creates_processes_externally
         ):
-            self._folder = Path(tempfile.mkdtemp(prefix="pex-lightning-ranks-"))
+            self._folder = Path(tempfile.mkdtemp("", "pex-lightning-ranks-", temporary_root()))
             os.environ[_FOLDER], os.environ[_PARENT] = str(self._folder), str(os.getpid())
             # Lightning takes them for started by others then, and leaves its observer out.
             launcher._call_children_scripts()

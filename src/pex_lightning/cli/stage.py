@@ -27,9 +27,12 @@ from pex_lightning.cli.settings import EvaluationSettings
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.errors import UserError, in_one_line
 from pex_lightning.files.atomic import remove_leftovers, replaced
+from pex_lightning.files.disk import failed_write
 from pex_lightning.handover import Checkpoint, check_resume
 from pex_lightning.handover.checkpoint import Stage as StageName
 from pex_lightning.seeding import derive_seed
+
+_OF_DAMAGED_STATE = (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -149,8 +152,8 @@ class Stage:
         self.data.setup()
         seed_everything(derive_seed("stage", self.seed, self.name) % 2**32, verbose=False)
         interrupt = GracefulInterrupt()
-        trainer = self._trainer(interrupt, resume)
         try:
+            trainer = self._trainer(interrupt, resume)
             with ranks.training(trainer):
                 trainer.fit(
                     self.module,
@@ -161,17 +164,19 @@ class Stage:
         except SystemExit as stop:
             # Lightning's answer to a KeyboardInterrupt.
             raise KeyboardInterrupt from stop
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            if resume is None or interrupt.began:
+        except UserError:
+            raise
+        except Exception as error:
+            # Whoever wrote it: checkpoints, the replay buffer, loggers.
+            if (failed := failed_write(error, self.directory)) is not None:
+                raise UserError(_disk_failure(failed, self.directory)) from error
+            if resume is None or interrupt.began or not isinstance(error, _OF_DAMAGED_STATE):
                 raise
             # Lightning, torch and callbacks restore what they kept without looking at it.
             raise UserError(
                 f"--ckpt_path {resume.path}: the state of its training is damaged or was altered "
                 f"({in_one_line(error)}). Take another checkpoint; its policy can be used as it is."
             ) from error
-        except OSError as error:
-            # Whoever wrote it: checkpoints, the replay buffer, loggers.
-            raise UserError(_disk_failure(error, self.directory)) from error
         return StageEnd(interrupt.received, trainer.global_step, trainer.max_steps)
 
     def _trainer(self, interrupt: GracefulInterrupt, resume: Checkpoint | None) -> Trainer:

@@ -24,7 +24,9 @@ MAX_NODES = 5_000
 """jsonargparse takes time quadratic in the length of some lists."""
 
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE]\+?\d+")
-_TEXT_FLAG = re.compile(r"name|root|path|folder|dir|kwargs|dataset|\.env|logger|callbacks")
+_TEXT_FLAG = re.compile(
+    r"name|root|path|folder|dir|kwargs|dataset|\.env|logger|callbacks|^--(out|picture|minari|author)"
+)
 _SMALLEST_WHOLE, _LARGEST_WHOLE = 1e3, 2.0**53
 _LIMITED: set[str] = set()
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

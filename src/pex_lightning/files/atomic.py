@@ -59,6 +59,11 @@ def replaced(path: Path) -> Iterator[Path]:
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)
         os.replace(name, path)
+    except OSError as error:
+        # The system names no file where a write fails, unlike where one cannot be opened.
+        if error.errno is not None and error.filename is None:
+            error.filename = name
+        raise
     finally:
         Path(name).unlink(missing_ok=True)
 

@@ -1,7 +1,8 @@
-"""Reading what `torch.save` wrote, without executing anything that it contains."""
+"""Files of `torch.save`: written with the system's errors, read without executing anything."""
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -11,6 +12,17 @@ from typing import Any
 import torch
 
 from pex_lightning.errors import UserError
+
+
+def save(content: object, path: Path) -> None:
+    """`torch.save`, whose own writer raises errors of its own where a disk is full.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def load_safely(path: Path) -> dict[str, Any]:

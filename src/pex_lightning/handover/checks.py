@@ -10,8 +10,8 @@ from pex_lightning.errors import UserError
 from pex_lightning.handover.checkpoint import Checkpoint, Part
 
 CRITIC_PARTS: frozenset[Part] = frozenset(("q", "target", "v"))
-CRITIC_SETTINGS = ("hidden_dims", "num_q", "gamma")
-"""Hyper-parameters that a critic carries with it."""
+CRITIC_SETTINGS = {"hidden_dims": None, "num_q": None, "gamma": None, "layer_norm": False}
+"""Hyper-parameters that a critic carries with it, and what they were before they were settings."""
 FREE_ON_RESUME = {"compile_update"}
 """Hyper-parameters that say how updates are executed and not what they compute."""
 
@@ -59,8 +59,9 @@ def check_hand_over(
     ]
     if CRITIC_PARTS & set(takes):
         pairs.append(("reward transform", found.data.reward, data.reward))
-        for key in CRITIC_SETTINGS:
-            theirs, ours = checkpoint.hyper_parameters.get(key), hyper_parameters.get(key)
+        for key, before in CRITIC_SETTINGS.items():
+            theirs = checkpoint.hyper_parameters.get(key, before)
+            ours = hyper_parameters.get(key, before)
             pairs.append((f"model.{key}", _plain(theirs), _plain(ours)))
     differing = _differing(pairs)
     if differing:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pex_lightning.nn.gaussian import GaussianPolicy
+from pex_lightning.nn.policy import Policy
 
 
 class Choice(NamedTuple):
@@ -66,7 +66,7 @@ class SinglePolicy(ActingPolicy):
         name: What it is called.
     """
 
-    def __init__(self, policy: GaussianPolicy, name: str = "policy") -> None:
+    def __init__(self, policy: Policy, name: str = "policy") -> None:
         super().__init__((name,))
         self.policy = policy
 

@@ -51,7 +51,7 @@ class CompositePolicy(ActingPolicy):
         batch, device = observation.shape[0], observation.device
         candidates = self.policies.modes(observation)
         explore = torch.rand(batch, 1, device=device) < self.eval_epsilon
-        sampled = self.policies.learner.perturb(candidates[-1])
+        sampled = self.policies.learner.sample(observation)
         candidates[-1] = torch.where(explore, sampled, candidates[-1])
         values = self.values(observation, candidates)
         best = self.rule.best(values)

@@ -9,7 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from pex_lightning.nn.gaussian import GaussianPolicy
+from pex_lightning.nn.distributions import policy_from_state
+from pex_lightning.nn.policy import Policy
 
 FROZEN_NAMES = ("offline",)
 LEARNER_NAME = "online"
@@ -30,8 +31,8 @@ class PolicySet(nn.Module):
 
     def __init__(
         self,
-        frozen: Sequence[GaussianPolicy],
-        learner: GaussianPolicy,
+        frozen: Sequence[Policy],
+        learner: Policy,
         names: Sequence[str] = (*FROZEN_NAMES, LEARNER_NAME),
     ) -> None:
         super().__init__()
@@ -66,13 +67,13 @@ class PolicySet(nn.Module):
 
         Args:
             number: Which of the frozen members.
-            state: State dict of a `GaussianPolicy` for the same environment.
+            state: State dict of a policy of ours for the same environment.
         """
         if _shapes(self.frozen[number].state_dict()) == _shapes(state):
             self.frozen[number].load_state_dict(dict(state))
             return
-        device = self.learner.log_std.device
-        policy = GaussianPolicy.from_state(state).requires_grad_(self._frozen_learn)
+        device = self.learner.action_low.device
+        policy = policy_from_state(state).requires_grad_(self._frozen_learn)
         self.frozen[number] = policy.to(device)
 
     def train_frozen(self, learn: bool) -> None:
@@ -80,11 +81,11 @@ class PolicySet(nn.Module):
         self._frozen_learn = learn
         self.frozen.requires_grad_(learn)
 
-    def _members(self) -> list[GaussianPolicy]:
+    def _members(self) -> list[Policy]:
         return [*self._frozen(), self.learner]
 
-    def _frozen(self) -> list[GaussianPolicy]:
-        return cast(list[GaussianPolicy], list(self.frozen))
+    def _frozen(self) -> list[Policy]:
+        return cast(list[Policy], list(self.frozen))
 
 
 def _take_on_members(

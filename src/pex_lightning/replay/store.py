@@ -8,7 +8,6 @@ any of them can be resumed from.
 
 from __future__ import annotations
 
-import io
 import itertools
 import re
 import secrets
@@ -22,7 +21,7 @@ from tensordict import TensorDict, TensorDictBase
 
 from pex_lightning.errors import UserError, in_one_line, shortened
 from pex_lightning.files.atomic import remove_leftovers, replaced
-from pex_lightning.files.torch_files import load_safely
+from pex_lightning.files.torch_files import load_safely, save
 from pex_lightning.replay.layout import RowSizes, problems
 
 _NAME = re.compile(r"rows-[\w-]+\.pt", re.ASCII)
@@ -124,11 +123,8 @@ def write_segment(folder: Path, rows: TensorDictBase, start: int, sizes: RowSize
     # A run resumed from an older checkpoint writes the same rows again, and must not replace
     # those that a newer checkpoint still lists.
     name = f"rows-{start:09d}-{stop:09d}-{secrets.token_hex(4)}.pt"
-    # In memory first: torch's own writer raises errors of its own where a disk is full.
-    buffer = io.BytesIO()
-    torch.save(columns, buffer)
     with replaced(folder / name) as aside:
-        aside.write_bytes(buffer.getbuffer())
+        save(columns, aside)
     return Segment(name, start, stop)
 
 

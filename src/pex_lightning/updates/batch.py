@@ -51,6 +51,10 @@ class Losses(NamedTuple):
         """The sum of the terms; its backward pass gives each group the gradient of its own term."""
         return functools.reduce(operator.add, self.terms.values())
 
+    def only(self, groups: AbstractSet[str]) -> Losses:
+        """The terms of some groups, without diagnostics, which may be of others."""
+        return Losses({name: t for name, t in self.terms.items() if name in groups}, {})
+
     def results(self) -> Diagnostics:
         """What an update gives back: the diagnostics, and the terms under `TERM` and their name."""
         return {**self.diagnostics, **{TERM + name: t.detach() for name, t in self.terms.items()}}

@@ -20,7 +20,7 @@ from pex_lightning.updates.clipping import Clipping
 from pex_lightning.updates.compilation.compiler import Compiler, Function
 from pex_lightning.updates.compilation.source import Layout
 from pex_lightning.updates.flat_adam import FlatGroup, FlatTensors
-from pex_lightning.updates.rule import UpdateRule
+from pex_lightning.updates.rule import CRITIC_GROUPS, UpdateRule
 
 CompileChoice = bool | Literal["auto"]
 
@@ -60,33 +60,30 @@ class CompiledUpdate:
     ) -> None:
         names = {id(parameter): name for name, parameter in rule.named_parameters()}
         groups = [FlatGroup.of(group, optimizer, names) for group in optimizer.param_groups]
-        self._functions = _UpdateFunctions(rule, groups, clipping or Clipping(), world_size)
         self._groups = groups
-        self._state = self._functions.state()
         self._layouts = [Layout.of(column) for column in batch]
         self._rule, self._optimizer = rule, optimizer
         self._addresses = _addresses(rule, optimizer)
-        self._all_reduce = all_reduce
-        example = [*self._state, *batch]
-        if all_reduce is None:
-            self._pending = [compiler.begin(self._functions.update, example)]
-        else:
-            gradients = [torch.empty_like(group.tensors.parameters) for group in groups]
-            self._pending = [
-                compiler.begin(self._functions.gradient, example),
-                compiler.begin(self._functions.step, [*self._state, *gradients]),
-            ]
-        self._run: Callable[[Batch], Diagnostics] | None = None
+
+        clipping = clipping or Clipping()
+        functions = _UpdateFunctions(rule, groups, [], clipping, world_size)
+        self._whole = _Variant(functions, batch, compiler, all_reduce)
+        self._of_critic: _Variant | None = None
+        if rule.actor_every > 1:
+            critic = [group for group in groups if group.settings["name"] in CRITIC_GROUPS]
+            others = [group for group in groups if group.settings["name"] not in CRITIC_GROUPS]
+            functions = _UpdateFunctions(rule, critic, others, clipping, world_size)
+            self._of_critic = _Variant(functions, batch, compiler, all_reduce)
 
     @property
     def ready(self) -> bool:
         """Whether the update is compiled and can be called."""
-        return self._run is not None
+        return all(variant.ready for variant in self._variants())
 
     @property
     def waits(self) -> bool:
         """Whether `finish` has to wait for the compiler; False if all came from the cache."""
-        return any(pending.waits for pending in self._pending)
+        return any(variant.waits for variant in self._variants())
 
     def finish(self) -> None:
         """Wait until the update is compiled.
@@ -94,10 +91,8 @@ class CompiledUpdate:
         Raises:
             CompilationError: The update could not be compiled.
         """
-        functions = [pending.finish() for pending in self._pending]
-        run = self._in_one_process(*functions) if len(functions) == 1 else self._reduced(*functions)
-        on_cuda = self._state[0].device.type == "cuda"
-        self._run = _CUDAGraph(run) if on_cuda and self._all_reduce is None else run
+        for variant in self._variants():
+            variant.finish()
 
     def check(self, batch: Batch) -> None:
         """Check that the update still uses the memory of the module and of the optimizer.
@@ -119,10 +114,68 @@ class CompiledUpdate:
             )
 
     def __call__(self, batch: Batch) -> Diagnostics:
-        """Take one gradient step with the optimizer's learning rates; return the diagnostics."""
-        assert self._run is not None, "not compiled yet"
+        """Take one gradient step with the optimizer's learning rates; return the diagnostics.
+
+        An update in which only the critic learns gives back its terms alone.
+        """
         for group in self._groups:
             group.follow_learning_rate()
+        if self._of_critic is not None and self._rule.critic_alone(self._rule.global_step):
+            return self._of_critic(batch)
+        return self._whole(batch)
+
+    def _variants(self) -> list[_Variant]:
+        return [self._whole] if self._of_critic is None else [self._whole, self._of_critic]
+
+
+class _Variant:
+    """An update in which certain groups learn, compiled as one function or, to reduce, as two.
+
+    Args:
+        functions: What is compiled.
+        batch: An example.
+        compiler: Compiles.
+        all_reduce: Sums a tensor over all processes, in place; None if there is one process.
+    """
+
+    def __init__(
+        self,
+        functions: _UpdateFunctions,
+        batch: Batch,
+        compiler: Compiler,
+        all_reduce: Callable[[Tensor], object] | None,
+    ) -> None:
+        self._functions = functions
+        self._all_reduce = all_reduce
+        self._state = functions.state()
+        example = [*self._state, *batch]
+        if all_reduce is None:
+            self._pending = [compiler.begin(functions.update, example)]
+        else:
+            gradients = functions.example_gradients()
+            self._count = len(gradients)
+            self._pending = [
+                compiler.begin(functions.gradient, example),
+                compiler.begin(functions.step, [*self._state, *gradients]),
+            ]
+        self._run: Callable[[Batch], Diagnostics] | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self._run is not None
+
+    @property
+    def waits(self) -> bool:
+        return any(pending.waits for pending in self._pending)
+
+    def finish(self) -> None:
+        functions = [pending.finish() for pending in self._pending]
+        run = self._in_one_process(*functions) if len(functions) == 1 else self._reduced(*functions)
+        on_cuda = self._state[0].device.type == "cuda"
+        self._run = _CUDAGraph(run) if on_cuda and self._all_reduce is None else run
+
+    def __call__(self, batch: Batch) -> Diagnostics:
+        assert self._run is not None, "not compiled yet"
         return self._run(batch)
 
     def _in_one_process(self, update: Function) -> Callable[[Batch], Diagnostics]:
@@ -133,7 +186,7 @@ class CompiledUpdate:
 
     def _reduced(self, gradient: Function, step: Function) -> Callable[[Batch], Diagnostics]:
         """An update that sums the gradients of several processes itself, instead of through DDP."""
-        all_reduce, count = self._all_reduce, len(self._groups)
+        all_reduce, count = self._all_reduce, self._count
         assert all_reduce is not None
 
         def run(batch: Batch) -> Diagnostics:
@@ -159,20 +212,38 @@ class _UpdateFunctions:
 
     The list begins with the tensors of `state()`; for `update` and `gradient` the columns of
     the batch follow, for `step` the gradients.
+
+    Args:
+        rule: The module that learns.
+        groups: The groups that learn.
+        resting: The groups that do not learn in this update.
+        clipping: Limit of the gradient.
+        world_size: Number of processes.
     """
 
     def __init__(
-        self, rule: UpdateRule, groups: list[FlatGroup], clipping: Clipping, world_size: int
+        self,
+        rule: UpdateRule,
+        groups: list[FlatGroup],
+        resting: list[FlatGroup],
+        clipping: Clipping,
+        world_size: int,
     ) -> None:
         self._losses = _MethodWithTensors(rule, rule.losses)
         self._after_step = _MethodWithTensors(rule, rule.after_step)
         self._groups = groups
+        self._learning = {group.settings["name"] for group in groups}
+        self._all = self._learning | {group.settings["name"] for group in resting}
         self._clipping = clipping
         self._world_size = world_size
         learnt = {name for group in groups for name in group.names}
         held = [*rule.named_parameters(), *rule.named_buffers()]
         self._held = {name: tensor.detach() for name, tensor in held if name not in learnt}
         self._diagnostics: list[str] = []
+
+    def example_gradients(self) -> list[Tensor]:
+        """Tensors like the gradients that `gradient` returns."""
+        return [torch.empty_like(group.tensors.parameters) for group in self._groups]
 
     def state(self) -> list[Tensor]:
         """The tensors of all groups, then the module's other parameters and buffers."""
@@ -217,7 +288,9 @@ class _UpdateFunctions:
     ) -> tuple[list[Tensor], list[Tensor]]:
         def total(parameters: dict[str, Tensor]) -> tuple[Tensor, Diagnostics]:
             losses: Losses = self._losses.called({**parameters, **held}, batch)
-            losses.check_terms({group.settings["name"] for group in groups})
+            losses.check_terms(self._all)
+            if self._learning != self._all:
+                losses = losses.only(self._learning)
             return losses.total, losses.results()
 
         found, diagnostics = torch.func.grad(total, has_aux=True)(_views_of(groups))

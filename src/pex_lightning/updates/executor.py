@@ -79,6 +79,7 @@ class UpdateExecutor:
         self._update: CompiledUpdate | None = None
         self._act: PendingFunction | None = None
         self._failure: str | None = None
+        self._results: Diagnostics = {}
         unknown = rule.learning_rate_factors(rule.global_step).keys() - self._plain.groups
         if unknown:
             raise UserError(
@@ -107,14 +108,16 @@ class UpdateExecutor:
         # Count the step in `global_step`, as Lightning's optimizer wrapper does.
         loop = self._rule.trainer.fit_loop.epoch_loop
         progress = loop.manual_optimization.optim_step_progress
+        results = self._results
         for batch in batches(chunk):
-            results = compiled(batch)
+            # An update of the critic alone gives only a part of them.
+            results = {**results, **compiled(batch)}
             progress.increment_ready()
             progress.increment_completed()
             self._set_learning_rates()
         # The next replay of a CUDA graph overwrites the results.
-        results = {name: value.clone() for name, value in results.items()}
-        return self._watch.keep(results, chunk, self._rule.global_step)
+        self._results = {name: value.clone() for name, value in results.items()}
+        return self._watch.keep(self._results, chunk, self._rule.global_step)
 
     def check_losses(self) -> None:
         """Make sure that the losses of the last chunk were finite; call it between chunks.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pex_lightning.updates.batch import Batch, Diagnostics
+from pex_lightning.updates.batch import Batch, Diagnostics, Losses
 from pex_lightning.updates.clipping import Clipping
-from pex_lightning.updates.rule import UpdateRule
+from pex_lightning.updates.rule import CRITIC_GROUPS, UpdateRule
 
 
 class PlainUpdate:
@@ -34,8 +34,25 @@ class PlainUpdate:
         losses = rule.losses(batch)
         losses.check_terms(self.groups)
         optimizer.zero_grad()
-        rule.manual_backward(losses.total)
+        if rule.critic_alone(rule.global_step):
+            self._backward_of_critic(losses)
+        else:
+            rule.manual_backward(losses.total)
         self._clipping.clip_(p for group in optimizer.param_groups for p in group["params"])
         optimizer.step()
         rule.after_step()
         return losses.results()
+
+    def _backward_of_critic(self, losses: Losses) -> None:
+        """Leave the other groups without gradients, so that Adam passes them over."""
+        rule = self._rule
+        if rule.trainer.world_size == 1:
+            rule.manual_backward(losses.only(CRITIC_GROUPS).total)
+            return
+        # Processes reduce the gradients of all parameters together.
+        rule.manual_backward(losses.total)
+        optimizer: Any = rule.optimizers(use_pl_optimizer=False)
+        for group in optimizer.param_groups:
+            if group["name"] not in CRITIC_GROUPS:
+                for parameter in group["params"]:
+                    parameter.grad = None

@@ -9,15 +9,24 @@ from pytorch_lightning import LightningModule
 
 from pex_lightning.updates.batch import Batch, Losses
 
+CRITIC_GROUPS = frozenset(("q", "v"))
+"""The parameter groups that learn in every update."""
+
 
 class UpdateRule(LightningModule, ABC):
     """A module with the parts of a gradient step that depend on the method.
 
     Attributes:
         learning_rate: Adam's learning rate, before `learning_rate_factors`.
+        actor_every: In how many updates the groups other than `CRITIC_GROUPS` learn once.
     """
 
     learning_rate: float
+    actor_every: int = 1
+
+    def critic_alone(self, step: int) -> bool:
+        """Whether only the critic learns in the update that follows `step` updates."""
+        return (step + 1) % self.actor_every != 0
 
     @abstractmethod
     def losses(self, batch: Batch) -> Losses:

@@ -37,6 +37,13 @@ def test_it_writes_the_file_and_ends_with_its_path(tmp_path, capsys):
     assert "not D4RL's files" in printed.err
 
 
+def test_rows_may_be_written_in_scientific_notation(tmp_path):
+    out = tmp_path / "data.hdf5"
+    assert run(["pointmaze-medium", "--rows", "1e3", "--out", str(out)]) == 0
+    with h5py.File(out) as file:
+        assert len(file["actions"]) == 1000
+
+
 def test_by_default_it_is_where_runs_look_for_it_and_made_once(cache, capsys):
     assert run(POINT) == 0
     path = cached_path("pointmaze-medium", rows=500)
