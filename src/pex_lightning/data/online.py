@@ -65,9 +65,8 @@ class OnlineData(OfflineData):
             seed and number give the same run. 0 steps one environment in the learner's process,
             between chunks. A script that asks for processes has to start its work under
             `if __name__ == "__main__":`, as each of them imports the script.
-        mix: `fixed` takes `offline_fraction` of every batch from the dataset; `balanced` draws
-            offline rows the more often the more they resemble what is collected, see
-            `BalancedReplay`. Every process balances its own buffer.
+        mix: `fixed` shares every batch by `offline_fraction`; `balanced` draws offline rows the
+            more often the more they resemble what is collected, see `BalancedReplay`.
         initial_updates: Gradient steps before the environment is stepped beyond `start_steps`.
         kwargs: As for OfflineData.
 

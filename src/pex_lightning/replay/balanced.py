@@ -137,6 +137,9 @@ class BalancedReplay:
                 such a replay.
         """
         largest = state["largest"]
+        if largest is None:
+            # Written before the first chunk.
+            return
         if type(largest) is not float or not 0.0 < largest < float("inf"):
             raise ValueError(f"the largest priority is {largest!r:.40}")
         known, collected = state["offline"], state["online"][state["online"].shape[0] - rows :]

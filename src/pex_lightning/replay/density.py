@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,8 +83,9 @@ class DensityLearner:
         return ratio.cpu()
 
     def state_dict(self) -> dict[str, Any]:
-        """Parameters, and Adam's moments."""
-        return {"net": self.ratio.state_dict(), "adam": self._optimizer.state_dict()["state"]}
+        """Copies of the parameters and of Adam's moments."""
+        state = {"net": dict(self.ratio.state_dict())}
+        return copy.deepcopy(state | {"adam": self._optimizer.state_dict()["state"]})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Undo `state_dict`.
@@ -96,11 +98,10 @@ class DensityLearner:
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": dict(state["adam"]), "param_groups": groups})
         for parameter in self.ratio.parameters():
-            moments = self._optimizer.state.get(parameter, {})
-            shapes = {"step": torch.Size(), "exp_avg": parameter.shape}
-            if moments and {**shapes, "exp_avg_sq": parameter.shape} != {
-                key: value.shape for key, value in moments.items()
-            }:
+            moments = self._optimizer.state[parameter]
+            shape = parameter.shape
+            expected = {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}
+            if {key: value.shape for key, value in moments.items()} != expected:
                 raise ValueError("Adam's moments do not fit the density's network")
             for value in (parameter, *moments.values()):
                 if not value.is_floating_point() or not value.isfinite().all():
