@@ -30,12 +30,7 @@ def as_ensemble(given: Sequence[Checkpoint], size: int) -> Checkpoint:
             kind, or a checkpoint is damaged.
     """
     sizes = [_agents(checkpoint) for checkpoint in given]
-    if len(given) == 1 and sizes[0] is not None:
-        if sizes[0] != size:
-            raise UserError(
-                f"{given[0].path} holds an ensemble of {sizes[0]}, but --model.ensemble_size is "
-                f"{size}. Give --model.ensemble_size {sizes[0]}."
-            )
+    if sizes == [size]:
         return given[0]
     paths = [checkpoint.path.resolve() for checkpoint in given]
     shown = ", ".join(str(checkpoint.path) for checkpoint in given)

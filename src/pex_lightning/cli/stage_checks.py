@@ -5,7 +5,7 @@ from __future__ import annotations
 from pex_lightning.cli.ranks import check_same_processes
 from pex_lightning.cli.stage import Stage
 from pex_lightning.errors import UserError
-from pex_lightning.handover.checks import CRITIC_PARTS, CRITIC_SETTINGS
+from pex_lightning.handover.checks import CRITIC_PARTS, CRITIC_SETTINGS, ENSEMBLE_SETTING
 
 
 def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bool) -> None:
@@ -58,3 +58,10 @@ def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bo
                 f"--model.{key} is {ours[key]}, --offline.model.{key} {theirs[key]}; what is "
                 "handed over must be the same in both stages."
             )
+    agents, before = ours.get(ENSEMBLE_SETTING), theirs.get(ENSEMBLE_SETTING)
+    if agents != before:
+        raise UserError(
+            f"--model {name} takes over {agents or 1} agent(s), --offline.model "
+            f"{offline.algorithm} trains {before or 1}. Give both the same ensemble_size, or "
+            "methods that go together, such as IQLEnsemble and Off2On."
+        )
