@@ -197,25 +197,3 @@ def test_damaged_agents_are_told(part: str, damage: str, toy: Any) -> None:
     given[1] = dataclasses.replace(given[1], state_dict=state)
     with pytest.raises(UserError, match=r"IQL-0.*cannot be joined to an ensemble"):
         off2on(toy, *given)
-
-
-def test_a_run_on_balanced_replay_resumes_exactly(toy: Any) -> None:
-    from pex_lightning.callbacks.checkpoint import RunCheckpoint
-
-    offline = saved(toy, "IQLEnsemble", 0, ensemble_size=3)
-    results = []
-    for stops in (False, True):
-        folder = Path(toy.folder) / f"stops-{stops}"
-        module = Off2On(hidden_dims=[8, 8], ensemble_size=3)
-        module.hand_over(offline)
-        data = toy.online_data(mix="balanced")
-        saver = RunCheckpoint(folder, 10, None)
-        toy.fit(module, 10 if stops else 20, data=data, callbacks=[saver])
-        if stops:
-            module = Off2On(hidden_dims=[8, 8], ensemble_size=3)
-            data = toy.online_data(mix="balanced")
-            toy.fit(module, 20, data=data, resume=folder / "last.ckpt", callbacks=[saver])
-        results.append(data._mixing._balanced)
-    ours, theirs = results
-    assert ours._largest == theirs._largest
-    assert torch.equal(ours.offline_priority != 1.0, theirs.offline_priority != 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pex_lightning.algorithms.awac import AWAC, OnlineAWAC
 from pex_lightning.algorithms.base import Algorithm
 from pex_lightning.algorithms.bt import BT
+from pex_lightning.algorithms.calql import CalQL, OnlineCalQL
 from pex_lightning.algorithms.checks import method_name
 from pex_lightning.algorithms.direct import Direct
 from pex_lightning.algorithms.iql import IQL
@@ -13,6 +14,8 @@ from pex_lightning.algorithms.jsrl import JSRL
 from pex_lightning.algorithms.off2on import Off2On
 from pex_lightning.algorithms.online_iql import OnlineIQL
 from pex_lightning.algorithms.pex import PEX
+from pex_lightning.algorithms.rlpd import RLPD
+from pex_lightning.algorithms.wsrl import WSRL
 from pex_lightning.errors import UserError, shortened
 from pex_lightning.handover import Checkpoint
 
@@ -27,6 +30,10 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
         OnlineAWAC,
         JSRL,
         BT,
+        RLPD,
+        WSRL,
+        CalQL,
+        OnlineCalQL,
         IQLEnsemble,
         Off2On,
     )
