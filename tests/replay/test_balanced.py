@@ -175,7 +175,6 @@ def test_a_smaller_buffer_takes_over_the_priorities_of_the_newest_rows() -> None
         (["offline"], torch.ones(3)),
         (["offline"], torch.full((200,), math.nan)),
         (["offline"], torch.zeros(200)),
-        (["online"], torch.ones(2)),
         (["online"], torch.ones(10, dtype=torch.float64)),
         (["online"], 3),
         (["density"], {}),

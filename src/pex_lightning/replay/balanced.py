@@ -130,7 +130,7 @@ class BalancedReplay:
         Args:
             state: The state.
             rows: How many of the rows that were collected last are in the ring buffer, from its
-                first place on.
+                first place on. Rows that a smaller buffer had forgotten enter as new ones.
 
         Raises:
             KeyError, TypeError, ValueError, AttributeError, RuntimeError: It is not the state of
@@ -142,8 +142,10 @@ class BalancedReplay:
             return
         if type(largest) is not float or not 0.0 < largest < float("inf"):
             raise ValueError(f"the largest priority is {largest!r:.40}")
-        known, collected = state["offline"], state["online"][state["online"].shape[0] - rows :]
-        ours = (self.offline_priority, self.online_priority[:rows])
+        known, collected = state["offline"], state["online"][-rows:]
+        older = rows - collected.shape[0]
+        self.online_priority[:older] = largest
+        ours = (self.offline_priority, self.online_priority[older:rows])
         for given, own in zip((known, collected), ours, strict=True):
             if given.shape != own.shape or given.dtype is not own.dtype:
                 raise ValueError(f"priorities of {list(given.shape)} for {list(own.shape)} rows")
