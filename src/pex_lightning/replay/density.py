@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,9 +82,12 @@ class DensityLearner:
         return ratio.cpu()
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the parameters and of Adam's moments."""
-        state = {"net": dict(self.ratio.state_dict())}
-        return copy.deepcopy(state | {"adam": self._optimizer.state_dict()["state"]})
+        """Copies of the parameters and of Adam's moments, on the CPU."""
+        moments = self._optimizer.state_dict()["state"]
+        return {
+            "net": _copied(self.ratio.state_dict()),
+            "adam": {number: _copied(state) for number, state in moments.items()},
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Undo `state_dict`.
@@ -109,3 +111,7 @@ class DensityLearner:
 
     def _moved(self, columns: list[Tensor]) -> list[Tensor]:
         return [column.to(self._device, non_blocking=True) for column in columns]
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
