@@ -52,12 +52,6 @@ def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bo
             "offline stage does not. Use a method that learns from a dataset, such as IQL."
         )
     ours, theirs = module.hparams, offline.module.hparams
-    for key in CRITIC_SETTINGS:
-        if module.takes & CRITIC_PARTS and ours[key] != theirs[key]:
-            raise UserError(
-                f"--model.{key} is {ours[key]}, --offline.model.{key} {theirs[key]}; what is "
-                "handed over must be the same in both stages."
-            )
     agents, before = ours.get(ENSEMBLE_SETTING), theirs.get(ENSEMBLE_SETTING)
     if agents != before:
         raise UserError(
@@ -65,3 +59,9 @@ def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bo
             f"{offline.algorithm} trains {before or 1}. Give both the same ensemble_size, or "
             "methods that go together, such as IQLEnsemble and Off2On."
         )
+    for key in CRITIC_SETTINGS:
+        if module.takes & CRITIC_PARTS and ours[key] != theirs[key]:
+            raise UserError(
+                f"--model.{key} is {ours[key]}, --offline.model.{key} {theirs[key]}; what is "
+                "handed over must be the same in both stages."
+            )
