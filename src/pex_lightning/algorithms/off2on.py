@@ -39,6 +39,9 @@ class Off2On(SAC):
 
     Args:
         ensemble_size: Number of agents; 5 in the paper.
+        entropy_weight: α at first; 1 in the paper. The entropy of policies that are not squashed
+            has no bound: where rewards are about 1, as in mazes, α = 1 drives all of their modes
+            to the bounds of the action space, where they learn no more.
         policy_distribution: `gaussian`; the offline agents' policies are.
         kwargs: As for SAC; `actor_value` is taken over each agent's Q-functions.
 
@@ -53,10 +56,13 @@ class Off2On(SAC):
     def __init__(
         self,
         ensemble_size: int = 5,
+        entropy_weight: float = 0.1,
         policy_distribution: Distribution = "gaussian",
         **kwargs: Any,
     ) -> None:
-        super().__init__(policy_distribution=policy_distribution, **kwargs)
+        super().__init__(
+            entropy_weight=entropy_weight, policy_distribution=policy_distribution, **kwargs
+        )
         check_ensemble(ensemble_size, self.networks)
         self.ensemble_size = ensemble_size
 
