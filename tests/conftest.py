@@ -35,6 +35,7 @@ OTHER_STAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "OnlineAWAC": ("AWAC", {}),
     "OnlineCalQL": ("CalQL", {}),
     "WSRL": ("CalQL", {"num_q": 10, "layer_norm": True}),
+    "Off2On": ("IQLEnsemble", {}),
 }
 """The offline stages of methods that do not start from IQL's, and their settings."""
 

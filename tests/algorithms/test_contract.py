@@ -26,6 +26,7 @@ CONTINUED = {
     "Direct": ("q", "v", "actor"),
     "OnlineAWAC": ("q", "actor"),
     "BT": ("q", "v"),
+    "Off2On": ("q",),
     "WSRL": ("q", "actor", "temperature"),
     "OnlineCalQL": ("q", "actor", "temperature", "v"),
 }

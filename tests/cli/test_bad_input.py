@@ -247,6 +247,7 @@ def test_an_unknown_command_is_refused(command, refused):
         (["--trainer.accumulate_grad_batches=2"], ["accumulate_grad_batches"]),
         (["--offline.model.gamma=0.9"], ["--offline.model.gamma", "0.9", "0.99"]),
         (["--model=IQL"], ["--model IQL", "--offline"]),
+        (["--offline.model=IQLEnsemble"], ["PEX takes over 1 agent", "IQLEnsemble trains 5"]),
         (["--offline.ckpt_path=no.ckpt"], ["no.ckpt", "exist"]),
         (["--offline.model=null"], ["--offline.ckpt_path"]),
         (["--seed_everything=-1"], ["--seed_everything"]),

@@ -84,6 +84,23 @@ def test_processes_agree_on_parameters_and_on_compiling_updates(
 
 
 @pytest.mark.slow
+@pytest.mark.long
+def test_each_process_balances_its_own_replay_and_goes_on_with_it(command, tiny, tmp_path: Path):
+    off2on = "--config=conf/methods/off2on.yaml"
+    for more in ((), ("--ckpt_path=last", "--trainer.max_steps=60")):
+        process = command.start(*tiny(tmp_path, off2on, *TWO_PROCESSES, *more))
+        _, err = process.communicate(timeout=400)
+        assert process.returncode == 0, err
+    path = tmp_path / "tiny" / "online" / "checkpoints" / "last.ckpt"
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.header.gradient_steps == 60
+    assert checkpoint.data_state is not None
+    first, second = checkpoint.data_state["mix"]
+    assert not torch.equal(first["offline"], second["offline"])
+    assert [len(mix["online"]) for mix in (first, second)] == [55, 55]
+
+
+@pytest.mark.slow
 def test_each_process_steps_an_environment_of_its_own(two_processes: Path):
     ranks = [torch.load(two_processes / f"online-{rank}.pt", weights_only=True) for rank in (0, 1)]
     # start_steps + updates / UTD = 50 + 40, shared by two processes.

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pex_lightning.algorithms.base import Algorithm
 from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import UserError, check_range
 from pex_lightning.losses.iql import diagnostics, policy_loss, q_loss, value_loss
+from pex_lightning.nn.critic import Critic
+from pex_lightning.nn.policy import Policy
 from pex_lightning.policies.acting import ActingPolicy, SinglePolicy
 from pex_lightning.updates.batch import Batch, Losses
 
@@ -51,8 +53,8 @@ class IQL(Algorithm):
 
     def build(self, data: DataDescription) -> None:
         """Create the critic and the policy."""
-        self.critic = self.networks.critic(data.env)
-        self.policy = self.networks.policy(data.env)
+        self.critic: Critic = self.networks.critic(data.env)
+        self.policy: Policy = self.networks.policy(data.env)
 
     def groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
         """Q, V and the policy."""
@@ -71,10 +73,13 @@ class IQL(Algorithm):
         v = value_loss(target_q, critic.v(batch.observation), self.expectile)
         q_now = critic.q(batch.observation, batch.action)
         q = q_loss(q_now, batch.reward, batch.terminated, next_value, self.gamma)
-        log_prob = self.policy.log_prob(batch.observation, batch.action)
-        actor = policy_loss(log_prob, v.advantage, self.beta)
+        actor = policy_loss(self.log_prob(batch), v.advantage, self.beta)
         terms = {"q": q.loss, "v": v.loss, "actor": actor.loss}
         return Losses(terms, diagnostics(q, v, actor))
+
+    def log_prob(self, batch: Batch) -> Tensor:
+        """Log-density of the batch's actions by the policy that learns, `[B]`."""
+        return self.policy.log_prob(batch.observation, batch.action)
 
     def after_step(self) -> None:
         """Q̄ ← Q̄ + tau · (Q − Q̄)."""

@@ -12,7 +12,9 @@ from pex_lightning.algorithms.calql import CalQL, OnlineCalQL
 from pex_lightning.algorithms.checks import method_name
 from pex_lightning.algorithms.direct import Direct
 from pex_lightning.algorithms.iql import IQL
+from pex_lightning.algorithms.iql_ensemble import IQLEnsemble
 from pex_lightning.algorithms.jsrl import JSRL
+from pex_lightning.algorithms.off2on import Off2On
 from pex_lightning.algorithms.online_iql import OnlineIQL
 from pex_lightning.algorithms.pex import PEX
 from pex_lightning.algorithms.rlpd import RLPD
@@ -35,6 +37,8 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
         WSRL,
         CalQL,
         OnlineCalQL,
+        IQLEnsemble,
+        Off2On,
     )
 }
 

@@ -20,8 +20,10 @@ from pex_lightning.losses.sac import (
     soft_value,
     temperature_loss,
 )
+from pex_lightning.nn.critic import Critic
 from pex_lightning.nn.distributions import Distribution
 from pex_lightning.nn.entropy_weight import EntropyWeight
+from pex_lightning.nn.policy import Policy
 from pex_lightning.policies.acting import ActingPolicy, SinglePolicy
 from pex_lightning.updates.batch import Batch, Losses
 
@@ -76,8 +78,8 @@ class SAC(Algorithm):
 
     def build(self, data: DataDescription) -> None:
         """Create the critic, the policy and α."""
-        self.critic = self.networks.critic(data.env, with_v=self.has_v)
-        self.policy = self.networks.policy(data.env)
+        self.critic: Critic = self.networks.critic(data.env, with_v=self.has_v)
+        self.policy: Policy = self.networks.policy(data.env)
         self.alpha = EntropyWeight(self.entropy_weight)
         # The target counts in units of the action space's half-widths; densities do not.
         half_width = self.policy.half_width

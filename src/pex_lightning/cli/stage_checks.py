@@ -5,7 +5,7 @@ from __future__ import annotations
 from pex_lightning.cli.ranks import check_same_processes
 from pex_lightning.cli.stage import Stage
 from pex_lightning.errors import UserError
-from pex_lightning.handover.checks import CRITIC_PARTS, CRITIC_SETTINGS
+from pex_lightning.handover.checks import CRITIC_PARTS, CRITIC_SETTINGS, ENSEMBLE_SETTING
 
 
 def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bool) -> None:
@@ -52,6 +52,13 @@ def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bo
             "offline stage does not. Use a method that learns from a dataset, such as IQL."
         )
     ours, theirs = module.hparams, offline.module.hparams
+    agents, before = ours.get(ENSEMBLE_SETTING), theirs.get(ENSEMBLE_SETTING)
+    if agents != before:
+        raise UserError(
+            f"--model {name} takes over {agents or 1} agent(s), --offline.model "
+            f"{offline.algorithm} trains {before or 1}. Give both the same ensemble_size, or "
+            "methods that go together, such as IQLEnsemble and Off2On."
+        )
     for key in CRITIC_SETTINGS:
         if module.takes & CRITIC_PARTS and ours[key] != theirs[key]:
             raise UserError(

@@ -13,21 +13,18 @@ from pytorch_lightning import Trainer
 from tensordict import TensorDictBase
 from torchrl.data import ReplayBuffer
 
-from pex_lightning.collection.local import (
-    Collection,
-    EnvFrames,
-    LocalCollection,
-    collected,
-)
-from pex_lightning.collection.pool import CollectorPool
+from pex_lightning.collection.begin import begin_collection
+from pex_lightning.collection.local import Collection, EnvFrames, collected
 from pex_lightning.collection.statistics import OnlineStatistics
 from pex_lightning.data.loader import ChunkLoader
+from pex_lightning.data.mixing import Mix, Mixing
 from pex_lightning.data.offline import OfflineData
+from pex_lightning.data.ranks import gathered
 from pex_lightning.data.schedule import OfflineShare, chunk_updates
 from pex_lightning.envs.factory import EnvFactory
 from pex_lightning.errors import check_range, in_one_line
 from pex_lightning.replay.layout import RowSizes
-from pex_lightning.replay.mix import online_buffer, sample_chunk
+from pex_lightning.replay.mix import online_buffer
 from pex_lightning.replay.store import (
     Segment,
     check_processes,
@@ -47,12 +44,12 @@ STORED_KEYS = ("observation", "action", "next", "policy_index", "choice_probs")
 class OnlineData(OfflineData):
     """Steps the environment with the learner's acting policy and mixes what it collects.
 
-    Before update g there are `start_steps + g / updates_per_step` environment steps, counted
-    over all processes of the learner; each has its own environments, replay buffer and random
-    streams.
+    Before update g there are `start_steps + max(0, g - initial_updates) / updates_per_step`
+    environment steps, counted over all processes of the learner; each has its own environments,
+    replay buffer and random streams.
 
     Args:
-        offline_fraction: Share of offline rows in every batch.
+        offline_fraction: Share of offline rows in every batch; with `mix` `balanced`, in the first.
         offline_fraction_end: Where that share goes linearly; by default it stays.
         offline_fraction_steps: Gradient steps on the way there.
         start_steps: Environment steps before the first update.
@@ -68,6 +65,9 @@ class OnlineData(OfflineData):
             seed and number give the same run. 0 steps one environment in the learner's process,
             between chunks. A script that asks for processes has to start its work under
             `if __name__ == "__main__":`, as each of them imports the script.
+        mix: `fixed` shares every batch by `offline_fraction`; `balanced` draws offline rows the
+            more often the more they resemble what is collected, see `BalancedReplay`.
+        initial_updates: Gradient steps before the environment is stepped beyond `start_steps`.
         kwargs: As for OfflineData.
 
     Raises:
@@ -84,18 +84,21 @@ class OnlineData(OfflineData):
         num_collectors: int = 0,
         offline_fraction_end: float | None = None,
         offline_fraction_steps: int = 0,
+        mix: Mix = "fixed",
+        initial_updates: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(chunk_size=chunk_size, **kwargs)
-        self.offline_share = OfflineShare(
-            offline_fraction, offline_fraction_end, offline_fraction_steps
-        )
+        share = OfflineShare(offline_fraction, offline_fraction_end, offline_fraction_steps)
         check_range("--data.updates_per_step", updates_per_step, updates_per_step > 0, "above 0")
         check_range("--data.buffer_size", buffer_size, buffer_size > 0, "above 0")
         check_range("--data.start_steps", start_steps, start_steps > 0, "above 0")
         check_range("--data.num_collectors", num_collectors, num_collectors >= 0, "0 or more")
+        check_range("--data.initial_updates", initial_updates, initial_updates >= 0, "0 or more")
+        self._mixing = Mixing(mix, share)
         self.start_steps = start_steps
         self.updates_per_step = updates_per_step
+        self.initial_updates = initial_updates
         self.buffer_size = buffer_size
         self.num_collectors = num_collectors
         self.statistics = OnlineStatistics()
@@ -105,6 +108,7 @@ class OnlineData(OfflineData):
         self._store_folder: Path | None = None
         self._segments: list[Segment] = []
         self._manifest: list[list[dict[str, Any]]] = []
+        self._mix_states: list[dict[str, Any] | None] = []
 
     @property
     def env_steps(self) -> int:
@@ -120,6 +124,7 @@ class OnlineData(OfflineData):
         """Chunks that mix the dataset with what is collected on the way."""
         trainer = self._bounded_trainer()
         self._close_collection()
+        self._begin_mixing()
         self._collection = self._new_collection(trainer)
         return ChunkLoader(self._chunk_or_stop, trainer, self.chunk_size, self.boundary)
 
@@ -147,7 +152,9 @@ class OnlineData(OfflineData):
             self._stored = self._collected
         self._segments = [segment for segment in self._segments if segment.stop > oldest]
         mine = [segment.to_dict() for segment in self._segments]
-        self._manifest = _gather(mine, self._world_size)
+        self._manifest = gathered(mine, self._world_size)
+        mix = self._mixing.state(self._places(oldest, self._collected))
+        self._mix_states = gathered(mix, self._world_size)
         return {segment.file for segment in self._segments}
 
     @property
@@ -169,6 +176,7 @@ class OnlineData(OfflineData):
         return {
             "collected": self._collected,
             "replay": self._manifest if current else None,
+            "mix": self._mix_states if current else None,
             "statistics": self.statistics.state_dict(),
         }
 
@@ -195,6 +203,8 @@ class OnlineData(OfflineData):
         self._online = online_buffer(self.buffer_size)
         if rows is not None:
             self._online.extend(rows[-self.buffer_size :])
+        self._begin_mixing()
+        self._mixing.load(state.get("mix"), trainer.global_rank, len(self._online), path)
         self._first = collected - len(self._online)
         self._collected = self._stored = collected
         self._store_folder, self._segments = folder, segments
@@ -204,6 +214,12 @@ class OnlineData(OfflineData):
             "episode is dropped and a new one starts."
         )
 
+    def _begin_mixing(self) -> None:
+        trainer = self._bounded_trainer()
+        seed = derive_seed("mix", global_seed(), trainer.global_rank)
+        device = trainer.strategy.root_device
+        self._mixing.begin(self._buffer(), self.buffer_size, self.batch_size, seed, device)
+
     def _places(self, start: int, stop: int) -> torch.Tensor:
         """Where rows `start` to `stop` of everything collected lie in the buffer."""
         return (torch.arange(start, stop) - self._first) % self.buffer_size
@@ -212,20 +228,14 @@ class OnlineData(OfflineData):
         if not self._collect_until(self._steps_needed(step + updates)):
             return None
         self._request_for_chunk_at(step + updates)
-        return sample_chunk(
-            self._buffer(),
-            self._online,
-            updates=updates,
-            batch_size=self.batch_size,
-            offline_fraction=self.offline_share.at(step),
-            seed=self._chunk_seed(step),
-        )
+        return self._mixing.draw(self._online, step, updates, self._chunk_seed(step))
 
     def _steps_needed(self, updates: int) -> int:
         """This process's share of the environment steps due before update `updates` is done."""
         trainer = self._bounded_trainer()
         start = 1 if trainer.fast_dev_run else self.start_steps  # type: ignore[attr-defined]
-        return math.ceil((start + updates / self.updates_per_step) / self._world_size)
+        later = max(0, updates - self.initial_updates)
+        return math.ceil((start + later / self.updates_per_step) / self._world_size)
 
     def _collect_until(self, needed: int) -> bool:
         """Step the environment; whether it was done, rather than interrupted."""
@@ -263,6 +273,7 @@ class OnlineData(OfflineData):
         key = ("next", "reward")
         rows.set(key, self._description.reward(rows.get(key)))
         self._online.extend(rows)
+        self._mixing.added(self._places(self._collected, self._collected + rows.shape[0]))
         self._collected += rows.shape[0]
 
     def _new_collection(self, trainer: Trainer) -> Collection:
@@ -271,13 +282,10 @@ class OnlineData(OfflineData):
         factory = EnvFactory.of(env.id, env.kwargs)
         seed = derive_seed("env", global_seed(), trainer.global_rank, self._collected)
         self.statistics.begin(module.acting_policy().members)
-        if self.num_collectors == 0:
-            policy = module.collecting_policy()
-            return LocalCollection(policy, factory, seed=seed, device=module.device)
-        return CollectorPool(
-            module.acting_policy(),
+        return begin_collection(
+            module,
             factory,
-            size=self.num_collectors,
+            num_collectors=self.num_collectors,
             seed=seed,
             collected=self._collected,
         )
@@ -300,11 +308,3 @@ class OnlineData(OfflineData):
     @property
     def _world_size(self) -> int:
         return 1 if self.trainer is None else self.trainer.world_size
-
-
-def _gather(mine: list[dict[str, Any]], world_size: int) -> list[list[dict[str, Any]]]:
-    if world_size == 1:
-        return [mine]
-    everyone: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(everyone, mine)
-    return everyone

@@ -49,7 +49,7 @@ class StageData(Protocol):
         """
 
     def run_state(self) -> dict[str, Any] | None:
-        """What a checkpoint has to keep for a resume, primitives only; None if nothing."""
+        """What a checkpoint keeps for a resume, primitives and tensors; None if nothing."""
 
     def load_run_state(self, state: Mapping[str, Any]) -> None:
         """Undo `run_state`."""

@@ -12,6 +12,8 @@ from pex_lightning.handover.checkpoint import Checkpoint, Part
 CRITIC_PARTS: frozenset[Part] = frozenset(("q", "target", "v"))
 CRITIC_SETTINGS = {"hidden_dims": None, "num_q": None, "gamma": None, "layer_norm": False}
 """Hyper-parameters that a critic carries with it, and what they were before they were settings."""
+ENSEMBLE_SETTING = "ensemble_size"
+"""Hyper-parameter of methods whose networks are those of several agents."""
 FREE_ON_RESUME = {"compile_update"}
 """Hyper-parameters that say how updates are executed and not what they compute."""
 
@@ -59,6 +61,11 @@ def check_hand_over(
             theirs = checkpoint.hyper_parameters.get(key, before)
             ours = hyper_parameters.get(key, before)
             pairs.append((f"model.{key}", _plain(theirs), _plain(ours)))
+    agents = checkpoint.hyper_parameters.get(ENSEMBLE_SETTING)
+    if agents is not None:
+        # One of a single agent may become a part of an ensemble.
+        ours = hyper_parameters.get(ENSEMBLE_SETTING)
+        pairs.append((f"model.{ENSEMBLE_SETTING}", agents, ours))
     differing = _differing(pairs)
     if differing:
         raise UserError(

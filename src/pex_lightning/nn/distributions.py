@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from pex_lightning.nn.gaussian import GaussianPolicy
+from pex_lightning.nn.policy import Policy
 from pex_lightning.nn.squashed import SquashedGaussianPolicy
 
 Distribution = Literal["gaussian", "squashed_gaussian"]
@@ -38,7 +39,7 @@ def policy_from_state(state: Mapping[str, Tensor]) -> AnyPolicy:
     return policy
 
 
-def take_policy(policy: AnyPolicy, state: Mapping[str, Tensor]) -> None:
+def take_policy(policy: Policy, state: Mapping[str, Tensor]) -> None:
     """Give a policy the parameters of a state dict.
 
     Raises:

@@ -34,12 +34,12 @@ class KeptRows(RandomSampler):  # type: ignore[misc]
 
     def __init__(self, kept: Tensor) -> None:
         super().__init__()
-        self._kept = kept
+        self.kept = kept
 
     def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
         """Draw `batch_size` row indices of the storage; the second result is empty."""
-        drawn = torch.randint(len(self._kept), (batch_size,), generator=self._rng)
-        return self._kept[drawn].long(), {}
+        drawn = torch.randint(len(self.kept), (batch_size,), generator=self._rng)
+        return self.kept[drawn].long(), {}
 
 
 def dataset_buffer(transitions: Transitions) -> ReplayBuffer:
@@ -83,18 +83,20 @@ def sample_chunk(
     from_online = batch_size - from_offline
     parts: list[list[Tensor]] = []
     if from_offline:
-        parts.append(_draw(offline, (updates, from_offline), seed))
+        parts.append(draw_rows(offline, (updates, from_offline), seed))
     if from_online:
         assert online is not None
-        parts.append(_draw(online, (updates, from_online), seed + 1))
+        parts.append(draw_rows(online, (updates, from_online), seed + 1))
     if len(parts) == 1:
-        return _transitions(parts[0], [updates, batch_size])
+        return as_chunk(parts[0], [updates, batch_size])
     mixed = [torch.cat(columns, dim=1) for columns in zip(*parts, strict=True)]
-    return _transitions(mixed, [updates, batch_size])
+    return as_chunk(mixed, [updates, batch_size])
 
 
-def _draw(buffer: ReplayBuffer, shape: tuple[int, ...], seed: int) -> list[Tensor]:
-    """Draw rows and return their columns `LEARNING_KEYS`, each of shape `[*shape, ...]`.
+def draw_rows(
+    buffer: ReplayBuffer, shape: tuple[int, ...], seed: int, keys: Sequence[Any] = LEARNING_KEYS
+) -> list[Tensor]:
+    """Draw rows and return the columns `keys`, each of shape `[*shape, ...]`.
 
     `ReplayBuffer.sample` draws the same rows but takes three to four times as long: it reads all
     columns, and its indexing is slower.
@@ -102,11 +104,11 @@ def _draw(buffer: ReplayBuffer, shape: tuple[int, ...], seed: int) -> list[Tenso
     buffer._rng.manual_seed(seed)
     places, _ = buffer.sampler.sample(buffer.storage, math.prod(shape))
     stored: TensorDictBase = buffer.storage[:]
-    columns = [stored.get(key) for key in LEARNING_KEYS]
+    columns = [stored.get(key) for key in keys]
     return [c.index_select(0, places).view(*shape, *c.shape[1:]) for c in columns]
 
 
-def _transitions(columns: Sequence[Tensor], batch_size: Sequence[int]) -> TensorDict:
+def as_chunk(columns: Sequence[Tensor], batch_size: Sequence[int]) -> TensorDict:
     """Build a TensorDict from columns in the order of `LEARNING_KEYS`."""
     observation, action, next_observation, reward, terminated = columns
     following = {"observation": next_observation, "reward": reward, "terminated": terminated}
