@@ -100,3 +100,42 @@ def test_pex_can_train_the_offline_policy_too(toy: Any) -> None:
 def test_settings_that_do_not_exist_are_refused(key: str, toy: Any) -> None:
     with pytest.raises(UserError, match=rf"--model\.{key} is none"):
         toy.algorithm("PEX", **{key: "none"})
+
+
+@pytest.fixture
+def other(toy: Any) -> Any:
+    """The checkpoint of another offline stage."""
+    path = toy.folder / "other.ckpt"
+    trainer = toy.fit(toy.algorithm("IQL"), 10, seed=5)
+    trainer.save_checkpoint(path)
+    return path
+
+
+@pytest.mark.parametrize("start", ["transferred", "q", "v"])
+def test_the_critic_may_come_from_another_checkpoint(start: str, toy: Any, other: Any) -> None:
+    module = toy.algorithm("PEX", critic_start=start, critic_ckpt_path=str(other))
+    toy.fit(module, 5)
+    module = toy.algorithm("PEX", critic_start=start, critic_ckpt_path=str(other))
+    module.attach(toy.description())
+    state = module.state_dict()
+    offline, another = read_checkpoint(toy.offline_path), read_checkpoint(other)
+    for key, value in offline.part("policy").items():
+        assert torch.equal(state[f"policies.frozen.0.{key}"], value)
+    for part, prefix in (("q", "q_net"), ("target", "target_q_net"), ("v", "v_net")):
+        taken = start == "transferred" or (start == "v") == (part == "v")
+        for key, value in another.part(part).items():
+            assert torch.equal(state[f"critic.{prefix}.{key}"], value) == taken, (part, key)
+
+
+def test_another_critic_that_does_not_fit_is_refused_before_any_stage(toy: Any, other: Any) -> None:
+    module = toy.algorithm("PEX", hidden_dims=[9], critic_ckpt_path=str(other))
+    with pytest.raises(UserError, match=r"other\.ckpt does not fit this run"):
+        module.check_files(toy.description())
+    module = toy.algorithm("BT", critic_ckpt_path="none.ckpt")
+    with pytest.raises(UserError, match=r"none\.ckpt does not exist"):
+        module.check_files(toy.description())
+
+
+def test_another_critic_with_a_fresh_start_is_a_contradiction(toy: Any) -> None:
+    with pytest.raises(UserError, match="critic_start is fresh"):
+        toy.algorithm("JSRL", critic_ckpt_path="any.ckpt")

@@ -168,7 +168,7 @@ def test_another_number_of_agents_is_refused(toy: Any) -> None:
             as_ensemble(given, 3)
     with pytest.raises(UserError, match=r"given more than once"):
         as_ensemble([agents[0], agents[1], agents[0]], 3)
-    with pytest.raises(UserError, match=r"model\.ensemble_size: 3 in the checkpoint, 5 in this"):
+    with pytest.raises(UserError, match=r"--model\.ensemble_size is 5, which needs one"):
         off2on(toy, ensemble, size=5)
 
 

@@ -67,14 +67,28 @@ def test_every_task_that_runs_has_a_configuration():
     assert files == {task.id for task in TASKS.values() if task.env}
 
 
+SHARED = [
+    "--model.hidden_dims=[32,32]",
+    "--model.gamma=0.5",
+    "--model.tau=0.25",
+    "--model.learning_rate=0.125",
+    "--model.compile_update=false",
+]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_goes_on_top_of_any_task(method: str):
     overlay = ["--config", str(ROOT / "conf" / "methods" / f"{method}.yaml")]
     for job in ("conf/pointmaze.yaml", "conf/d4rl/hopper-medium-v2.yaml"):
-        cli = parse_fit(["--config", str(ROOT / job), *overlay])
+        cli = parse_fit(["--config", str(ROOT / job), *overlay, *SHARED])
         assert cli.model.acts == (method != "offline")
         offline = cli.setting("offline.model")
         assert (offline is not None) == bool(cli.model.takes)
+        if offline is not None:
+            assert offline.networks.num_q == cli.model.networks.num_q
+            assert offline.networks.hidden_dims == [32, 32]
+            assert (offline.gamma, offline.tau, offline.learning_rate) == (0.5, 0.25, 0.125)
+            assert offline.compile_update is False
         if hasattr(cli.model, "expectile"):
             assert cli.model.expectile == cli.config["model"]["init_args"]["expectile"]
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from pex_lightning.algorithms.online_iql import OnlineIQL
 from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import UserError, check_range
+from pex_lightning.handover import check_hand_over, read_checkpoint
 from pex_lightning.handover.checkpoint import PLACES, Checkpoint, Part
 from pex_lightning.nn.policy import Policy
 from pex_lightning.policies.policy_set import PolicySet
@@ -31,6 +32,8 @@ class Expansion(OnlineIQL):
     Args:
         critic_start: What the critic takes over from the offline stage: `transferred` Q, Q̄ and V,
             `q` Q and Q̄ alone, `v` V alone, `fresh` nothing.
+        critic_ckpt_path: Another offline checkpoint, of a critic of the same sizes, from which the
+            critic takes that over.
         learner_start: How π_θ starts: `fresh`, as a `copy` of π_β, or with π_β's mean and a fresh
             standard deviation (`copy_mean`). A copy needs π_β to have this module's sizes.
         kwargs: As for OnlineIQL.
@@ -48,6 +51,7 @@ class Expansion(OnlineIQL):
         self,
         critic_start: CriticStart = "transferred",
         learner_start: LearnerStart = "fresh",
+        critic_ckpt_path: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -64,7 +68,15 @@ class Expansion(OnlineIQL):
         self.critic_start = critic_start
         self.learner_start = learner_start
         self._critic_parts = _CRITIC_PARTS[critic_start]
-        self.takes = self._critic_parts | {"policy"}
+        self.critic_ckpt_path = critic_ckpt_path
+        self.takes = frozenset[Part](("policy",))
+        if critic_ckpt_path is None:
+            self.takes = self._critic_parts | self.takes
+        elif not self._critic_parts:
+            raise UserError(
+                "--model.critic_ckpt_path names a critic to go on with, but --model.critic_start "
+                "is fresh. Give transferred, q or v, or leave the path out."
+            )
 
     def build(self, data: DataDescription) -> None:
         """Create the critic and Π."""
@@ -72,6 +84,17 @@ class Expansion(OnlineIQL):
         self.policies = self.new_set(data)
         # The policy that IQL's losses and groups train.
         self.hold_unregistered("policy", self.policies.learner)
+
+    def check_files(self, data: DataDescription) -> None:
+        """Make sure that another checkpoint's critic fits."""
+        if self.critic_ckpt_path is not None:
+            self._critic_before(data)
+
+    def _critic_before(self, data: DataDescription) -> Checkpoint:
+        assert self.critic_ckpt_path is not None
+        checkpoint = read_checkpoint(self.critic_ckpt_path)
+        check_hand_over(checkpoint, data, self._critic_parts, self.hparams)
+        return checkpoint
 
     def new_set(self, data: DataDescription) -> PolicySet:
         """Π."""
@@ -82,13 +105,17 @@ class Expansion(OnlineIQL):
         (offline,) = given
         if "policy" in self.takes:
             self.policies.set_frozen(0, offline.part("policy"))
+        before = offline
+        if self.critic_ckpt_path is not None:
+            assert self._data is not None
+            before = self._critic_before(self._data)
         if "q" in self._critic_parts:
-            self.critic.q_net.load_state_dict(offline.part("q"))
-            self.critic.target_q_net.load_state_dict(offline.part("target"))
-            self.continue_moments(offline, "q")
+            self.critic.q_net.load_state_dict(before.part("q"))
+            self.critic.target_q_net.load_state_dict(before.part("target"))
+            self.continue_moments(before, "q")
         if "v" in self._critic_parts:
-            self.critic.v_net.load_state_dict(offline.part("v"))
-            self.continue_moments(offline, "v")
+            self.critic.v_net.load_state_dict(before.part("v"))
+            self.continue_moments(before, "v")
         if self.learner_start != "fresh":
             learner = self.policies.learner
             own = learner.state_dict() if self.learner_start == "copy_mean" else {}

@@ -73,6 +73,10 @@ class Off2On(SAC):
         self.critic = ensemble_critic(self.networks, data.env, size, with_v=False)
         self.policy = ensemble_policy(self.networks, data.env, size)
 
+    def check_given(self, given: Sequence[Checkpoint]) -> None:
+        """Refuse checkpoints that are not of as many agents as there are to be."""
+        as_ensemble(given, self.ensemble_size)
+
     def start(self, given: Sequence[Checkpoint]) -> None:
         """Q-functions, targets and policies go on where the offline stage left them."""
         offline = as_ensemble(given, self.ensemble_size)

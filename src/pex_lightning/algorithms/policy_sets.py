@@ -78,6 +78,11 @@ class SetExpansion(Expansion):
             raise UserError("--model.grow_when_stalled needs --model.largest_set, which limits it.")
         if not offline_member:
             self.takes = self.takes - {"policy"}
+            if self.critic_ckpt_path is not None:
+                raise UserError(
+                    "--model.critic_ckpt_path is for a critic beside the offline stage's policy; "
+                    "with --model.offline_member false give the file to --offline.ckpt_path."
+                )
             if self.learner_start != "fresh":
                 raise UserError(
                     f"--model.learner_start {self.learner_start} needs the offline stage's policy, "
@@ -119,6 +124,7 @@ class SetExpansion(Expansion):
 
     def check_files(self, data: DataDescription) -> None:
         """Open every member once, so that a run does not fail after its offline stage."""
+        super().check_files(data)
         for entry in self.entries:
             self._opened(entry, data)
 
