@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -56,6 +57,18 @@ class ActingPolicy(nn.Module, ABC):
     def initial_memory(self, observation: Tensor) -> Tensor:
         """The memory with which episodes begin at `[B, obs_dim]`: zeros `[B, memory_size]`."""
         return observation.new_zeros(observation.shape[0], self.memory_size)
+
+    def diagnose(self, observation: Tensor) -> Mapping[str, Tensor]:
+        """Scalars that say how it would choose at `[B, obs_dim]`, by name; may draw samples.
+
+        `admitted` is there where members are chosen by their values: the share of choices in which
+        all members are candidates.
+        """
+        return {}
+
+    def alone(self, member: int) -> ActingPolicy | None:
+        """A policy that acts with one of the `members`; None where none can act alone."""
+        return None
 
 
 class SinglePolicy(ActingPolicy):

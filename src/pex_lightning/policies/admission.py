@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -37,3 +39,7 @@ class Admission(ChoiceRule):
         """The favourite among all members with probability `share`, else among the frozen."""
         admitted = torch.rand(values.shape[1], device=values.device) < self.share
         return torch.where(admitted, self.rule.best(values), self.rule.best(values[:-1]))
+
+    def diagnose(self, values: Tensor) -> Mapping[str, Tensor]:
+        """What the wrapped rule says of all members, and `admitted`, the share."""
+        return {**self.rule.diagnose(values), "admitted": self.share}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -24,6 +26,10 @@ class ChoiceRule(nn.Module, ABC):
         """The member that the rule favours most, for values `[M, B]`: `[B]` int64."""
         return self.probs(values).argmax(-1)
 
+    def diagnose(self, values: Tensor) -> Mapping[str, Tensor]:
+        """Scalars that say how the rule chooses by values `[M, B]`, by name."""
+        return {}
+
 
 class Boltzmann(ChoiceRule):
     """P(i|s) = softmax_i(inv_temperature · Q(s, a_i)) (PEX, arXiv 2302.00935, eq. 5).
@@ -43,6 +49,14 @@ class Boltzmann(ChoiceRule):
         if isinstance(scale, InverseTemperature):
             return torch.softmax(scale.value * values.movedim(0, -1), dim=-1)
         return torch.softmax(scale * values.movedim(0, -1), dim=-1)
+
+    def diagnose(self, values: Tensor) -> Mapping[str, Tensor]:
+        """`choice_entropy_fraction`, of log M, and `inv_temperature` where it changes."""
+        mean, most = entropy(self.probs(values)).mean(), math.log(values.shape[0])
+        found = {"choice_entropy_fraction": mean / most} if most else {}
+        if isinstance(self.inv_temperature, InverseTemperature):
+            found["inv_temperature"] = self.inv_temperature.value.detach()
+        return found
 
 
 class EpsilonGreedy(ChoiceRule):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from pex_lightning.policies.acting import ActingPolicy, Choice
+from pex_lightning.policies.acting import ActingPolicy, Choice, SinglePolicy
 from pex_lightning.policies.choice import ChoiceRule, draw
 from pex_lightning.policies.policy_set import PolicySet
 from pex_lightning.policies.values import CandidateValues
@@ -58,6 +60,18 @@ class CompositePolicy(ActingPolicy):
         explore = torch.rand(batch, device=device) < self.eval_epsilon
         index = torch.where(explore, draw(self.rule.probs(values)), best)
         return _rows(candidates, index), memory
+
+    @torch.no_grad()
+    def diagnose(self, observation: Tensor) -> Mapping[str, Tensor]:
+        """`q/<member>`, the value of each candidate; `admitted`; what the rule says."""
+        values = self.choose(observation, self.initial_memory(observation))[1]
+        means = zip(self.members, values.mean(-1), strict=True)
+        found = {f"q/{name}": value for name, value in means}
+        return {**found, "admitted": values.new_ones(()), **self.rule.diagnose(values)}
+
+    def alone(self, member: int) -> SinglePolicy:
+        """One member of Π."""
+        return SinglePolicy(self.policies.member(member), self.members[member])
 
 
 def _rows(candidates: Tensor, index: Tensor) -> Tensor:

@@ -47,6 +47,10 @@ class PolicySet(nn.Module):
         """Number of members."""
         return len(self.frozen) + 1
 
+    def member(self, number: int) -> Policy:
+        """One of the members; the learner is the last."""
+        return self._members()[number]
+
     def modes(self, observation: Tensor) -> Tensor:
         """Every member's mode: `[B, obs_dim] -> [M, B, action_dim]`."""
         return torch.stack([member.mode(observation) for member in self._members()])
