@@ -22,6 +22,9 @@ _log = logging.getLogger(__name__)
 
 FILE = "diagnostics.json"
 
+_TOGETHER = "all together"
+_OUTCOME = ("return", "success", "score")
+
 _COMPARED = (
     "q_disagreement",
     "q_size",
@@ -159,19 +162,20 @@ class DiagnosticsSummary(Callback):
         }
 
 
-_OUTCOME = ("return", "success", "score")
-
-
 def _table(summary: Mapping[str, Any], file: Path) -> Iterator[str]:
     """About ten lines."""
     if summary["members"]:
-        yield f"{'':16}{'acted':>8}{'at the end':>12}{'Q':>10}   alone"
+        names = [*summary["members"], _TOGETHER]
+        width = max(len(name) for name in names)
+        yield f"{'':{width}}{'acted':>8}{'at the end':>12}{'Q':>10}   alone"
         for name, of in summary["members"].items():
             share, end, q = (of[key] for key in ("share", "share_at_end", "q_at_end"))
-            alone = _outcome(of["alone"] or {})
-            yield f"{name:16}{_percent(share):>8}{_percent(end):>12}{_number(q):>10}   {alone}"
-        yield f"{'all together':46}   {_outcome(summary['evaluation'])}"
+            numbers = f"{_percent(share):>8}{_percent(end):>12}{_number(q):>10}"
+            yield f"{name:{width}}{numbers}   {_outcome(of['alone'] or {})}"
+        yield f"{_TOGETHER:{width}}{'':30}   {_outcome(summary['evaluation'])}"
     for name, of in summary["training"].items():
+        if name == "choice_entropy" and "choice_entropy_fraction" in summary["training"]:
+            continue
         text = _percent if name.startswith("weight") or name.endswith("fraction") else _number
         label = name.replace("_", " ")
         yield f"{label:24}{text(of['end']):>10} (at first {text(of['start'])})"
