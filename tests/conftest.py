@@ -1,8 +1,8 @@
 """A toy environment, dataset and trainer, small enough to train for a few steps in every test."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,12 @@ TIME_LIMIT = 5
 OBS_DIM = 3
 LOW, HIGH = (-1.0, -0.5), (1.0, 2.0)
 ROWS = 200
+OTHER_STAGES: dict[str, tuple[str, dict[str, Any]]] = {
+    "OnlineAWAC": ("AWAC", {}),
+    "OnlineCalQL": ("CalQL", {}),
+    "WSRL": ("CalQL", {"num_q": 10, "layer_norm": True}),
+}
+"""The offline stages of methods that do not start from IQL's, and their settings."""
 
 
 class TinyEnv(gymnasium.Env):
@@ -117,13 +123,13 @@ class Toy:
         folder: A new folder for each test.
         dataset: HDF5 file in D4RL's layout.
         offline_path: Checkpoint of a few updates of IQL on it.
-        offline_paths: The same of other offline methods, by the names of those that follow them.
+        before: Gives the same for a method that follows another offline stage, by its name.
     """
 
     folder: Path
     dataset: Path
     offline_path: Path | None
-    offline_paths: Mapping[str, Path] = field(default_factory=dict)
+    before: Callable[[str], Path | None] | None = None
 
     env = ENV
     time_limit = TIME_LIMIT
@@ -153,9 +159,10 @@ class Toy:
 
     def algorithm(self, name: str, **kwargs: Any) -> Algorithm:
         """Ready to train: an online one is given the offline checkpoint."""
-        module = ALGORITHMS[name](**{"hidden_dims": [8, 8], **kwargs})
-        if module.takes and self.offline_path is not None:
-            module.hand_over(read_checkpoint(self.offline_paths.get(name, self.offline_path)))
+        module = ALGORITHMS[name](**{"hidden_dims": [8, 8], "actor_every": 1, **kwargs})
+        path = self.offline_path if self.before is None else self.before(name) or self.offline_path
+        if module.takes and path is not None:
+            module.hand_over(read_checkpoint(path))
         return module
 
     def data_for(self, module: Algorithm, **kwargs: Any) -> OfflineData:
@@ -239,15 +246,28 @@ def tiny_offline(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
-def tiny_awac(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of AWAC after 20 updates."""
-    return _offline("AWAC", tiny_dataset, tmp_path_factory.mktemp("awac"))
+def tiny_before(
+    tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path | None]:
+    """Gives a checkpoint of 20 updates for a method that does not start from IQL's."""
+    paths: dict[str, Path] = {}
+
+    def before(method: str) -> Path | None:
+        if method not in OTHER_STAGES:
+            return None
+        if method not in paths:
+            name, settings = OTHER_STAGES[method]
+            folder = tmp_path_factory.mktemp(method)
+            paths[method] = _offline(name, tiny_dataset, folder, **settings)
+        return paths[method]
+
+    return before
 
 
-def _offline(name: str, dataset: Path, folder: Path) -> Path:
+def _offline(name: str, dataset: Path, folder: Path, **settings: Any) -> Path:
     toy = Toy(folder, dataset, None)
     environment = dict(os.environ)
-    trainer = toy.fit(toy.algorithm(name), 20)
+    trainer = toy.fit(toy.algorithm(name, **settings), 20)
     os.environ.clear()
     os.environ.update(environment)
     path = folder / "offline.ckpt"
@@ -256,6 +276,11 @@ def _offline(name: str, dataset: Path, folder: Path) -> Path:
 
 
 @pytest.fixture
-def toy(tmp_path: Path, tiny_dataset: Path, tiny_offline: Path, tiny_awac: Path) -> Toy:
+def toy(
+    tmp_path: Path,
+    tiny_dataset: Path,
+    tiny_offline: Path,
+    tiny_before: Callable[[str], Path | None],
+) -> Toy:
     """Builds the pieces of a run at toy size."""
-    return Toy(tmp_path, tiny_dataset, tiny_offline, {"OnlineAWAC": tiny_awac})
+    return Toy(tmp_path, tiny_dataset, tiny_offline, tiny_before)

@@ -41,7 +41,7 @@ def test_losses_are_those_of_the_paper_on_a_policy_without_noise(toy: Any) -> No
 def test_the_online_stage_goes_on_where_the_offline_one_ended(toy: Any) -> None:
     module = toy.algorithm("OnlineAWAC")
     module.attach(toy.description())
-    offline = read_checkpoint(toy.offline_paths["OnlineAWAC"])
+    offline = read_checkpoint(toy.before("OnlineAWAC"))
     assert "v" not in offline.header.parts
     state = module.state_dict()
     assert state.keys() == offline.state_dict.keys()
@@ -49,12 +49,11 @@ def test_the_online_stage_goes_on_where_the_offline_one_ended(toy: Any) -> None:
 
 
 def test_an_iql_stage_has_what_awac_needs_and_awac_lacks_what_pex_needs(toy: Any) -> None:
-    iql, awac = toy.offline_path, toy.offline_paths["OnlineAWAC"]
-    toy.offline_paths = {}
-    toy.offline_path = awac
+    iql, awac = toy.offline_path, toy.before("OnlineAWAC")
+    toy.before = lambda method: awac
     with pytest.raises(UserError, match="AWAC without v, which this run takes over"):
         toy.algorithm("PEX").attach(toy.description())
-    toy.offline_path = iql
+    toy.before = lambda method: iql
     toy.algorithm("OnlineAWAC").attach(toy.description())
 
 

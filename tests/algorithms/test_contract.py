@@ -26,6 +26,8 @@ CONTINUED = {
     "Direct": ("q", "v", "actor"),
     "OnlineAWAC": ("q", "actor"),
     "BT": ("q", "v"),
+    "WSRL": ("q", "actor", "temperature"),
+    "OnlineCalQL": ("q", "actor", "temperature", "v"),
 }
 HOST_READS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal"}
 
@@ -217,7 +219,8 @@ def test_a_checkpoint_holds_primitives_and_tensors_only(name: str, toy: Any) -> 
     assert header.stage == ("online" if module.acts else "offline")
     assert header.members == module.acting_policy().members
     with_v = {"v"} if "v" in module.groups() else set()
-    assert set(header.parts) == {"q", "target", "policy", "moments"} | with_v
+    others = with_v | {"temperature"} & module.groups().keys()
+    assert set(header.parts) == {"q", "target", "policy", "moments"} | others
     learnt = {id(p) for p in module.groups()["actor"]}
     policy = header.parts["policy"]
     assert {id(p) for k, p in module.named_parameters() if k.startswith(policy)} == learnt

@@ -41,7 +41,7 @@ def test_the_offline_stage_follows_the_online_one(job: str):
         return
     offline = cli.setting("offline.model")
     assert (offline.expectile, offline.gamma) == (0.66, 0.5)
-    assert offline.hidden_dims == cli.model.hidden_dims
+    assert offline.networks == cli.model.networks
     assert cli.setting("offline.max_steps") > 0
 
 

@@ -71,3 +71,25 @@ def test_a_state_dict_carries_everything(num_q: int) -> None:
         ours, theirs = getattr(receiver, name), getattr(source, name)
         assert torch.equal(ours(OBSERVATION, ACTION), theirs(OBSERVATION, ACTION))
     assert torch.equal(receiver.v(OBSERVATION), source.v(OBSERVATION))
+
+
+def test_the_least_of_two_targets_drawn_at_random() -> None:
+    torch.manual_seed(0)
+    critic = Critic(3, 2, [8], 5, min_q_of=2)
+    observation, action = torch.randn(6, 3), torch.randn(6, 2)
+    every = critic.target_q(observation, action)
+    pairs = {(i, j): every[[i, j]].amin(0) for i in range(5) for j in range(i)}
+    seen = set()
+    for _ in range(200):
+        found = critic.min_target_q(observation, action)
+        seen |= {pair for pair, value in pairs.items() if torch.allclose(found, value)}
+    assert seen == set(pairs)
+
+
+def test_the_least_of_all_targets_is_the_default() -> None:
+    critic = Critic(3, 2, [8], 5)
+    observation, action = torch.randn(6, 3), torch.randn(6, 2)
+    state = torch.get_rng_state()
+    expected = critic.target_q(observation, action).amin(0)
+    assert torch.equal(critic.min_target_q(observation, action), expected)
+    assert torch.equal(torch.get_rng_state(), state)

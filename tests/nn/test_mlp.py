@@ -59,3 +59,38 @@ def test_members_are_initialised_as_linear_layers_are() -> None:
         assert 0.9 * bound < parameter.abs().max() <= bound
     reference = torch.nn.Linear(400, 100).weight
     torch.testing.assert_close(ensemble.weights[0].std(), reference.std(), rtol=0.05, atol=0)
+
+
+def test_layer_norm_stands_before_the_relu_and_each_member_has_its_own() -> None:
+    ensemble = EnsembleMLP(3, 4, [7, 5], 1, layer_norm=True)
+    net = MLP(4, [7, 5], 1, layer_norm=True)
+    kinds = [type(layer).__name__ for layer in net.layers]
+    assert kinds == ["Linear", "LayerNorm", "ReLU", "Linear", "LayerNorm", "ReLU", "Linear"]
+    linears, norms = net.layers[0::3], net.layers[1::3]
+    with torch.no_grad():
+        for parameter in [*ensemble.scales, *ensemble.shifts]:
+            parameter.uniform_(-1, 1)
+        for layer, linear in enumerate(linears):
+            linear.weight.copy_(ensemble.weights[layer][1].T)
+            linear.bias.copy_(ensemble.biases[layer][1, 0])
+        for layer, norm in enumerate(norms):
+            norm.weight.copy_(ensemble.scales[layer][1, 0])
+            norm.bias.copy_(ensemble.shifts[layer][1, 0])
+    x = torch.randn(6, 4)
+    torch.testing.assert_close(ensemble(x)[1], net(x))
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_some_members_can_be_asked(layer_norm: bool) -> None:
+    ensemble, x = EnsembleMLP(5, 4, [7, 5], 1, layer_norm=layer_norm), torch.randn(6, 4)
+    torch.testing.assert_close(ensemble(x, members=torch.tensor([3, 0])), ensemble(x)[[3, 0]])
+
+
+def test_constant_parameters_get_no_gradient_and_the_input_does() -> None:
+    ensemble, x = EnsembleMLP(2, 4, [7], 1, layer_norm=True), torch.randn(6, 4, requires_grad=True)
+    out = ensemble(x, constant=True)
+    torch.testing.assert_close(out, ensemble(x))
+    out.sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in ensemble.parameters())

@@ -38,12 +38,22 @@ def state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_a_run_is_the_plain_run_up_to_rounding(name: str, toy: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *(
+            (name, {}) if name == "PEX" else pytest.param(name, {}, marks=pytest.mark.long)
+            for name in ALGORITHMS
+        ),
+        pytest.param("PEX", {"actor_every": 3}, marks=pytest.mark.long),
+        pytest.param("RLPD", {"actor_every": 3}, marks=pytest.mark.long),
+    ],
+)
+def test_a_run_is_the_plain_run_up_to_rounding(name: str, settings: Any, toy: Any) -> None:
     ended, optimizers = [], []
     for compile_update in (False, True):
         torch.manual_seed(9)
-        module = toy.algorithm(name, compile_update=compile_update)
+        module = toy.algorithm(name, compile_update=compile_update, **settings)
         trainer = toy.fit(module, 13)
         assert trainer.global_step == 13
         assert module.compiles == compile_update

@@ -14,6 +14,7 @@ from pex_lightning.errors import check_range
 from pex_lightning.handover.checkpoint import Checkpoint, Part
 from pex_lightning.losses.awac import Weighting, awac_policy_loss
 from pex_lightning.losses.iql import policy_diagnostics, q_loss
+from pex_lightning.nn.distributions import take_policy
 from pex_lightning.policies.acting import ActingPolicy, SinglePolicy
 from pex_lightning.updates.batch import Batch, Losses
 
@@ -92,5 +93,5 @@ class OnlineAWAC(AWAC):
         (offline,) = given
         self.critic.q_net.load_state_dict(offline.part("q"))
         self.critic.target_q_net.load_state_dict(offline.part("target"))
-        self.policy.load_state_dict(offline.part("policy"))
+        take_policy(self.policy, offline.part("policy"))
         self.continue_moments(offline, *self.groups())

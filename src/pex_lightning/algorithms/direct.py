@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pex_lightning.algorithms.online_iql import OnlineIQL
 from pex_lightning.handover.checkpoint import Checkpoint, Part
+from pex_lightning.nn.distributions import take_policy
 
 
 class Direct(OnlineIQL):
@@ -22,6 +23,6 @@ class Direct(OnlineIQL):
         (offline,) = given
         self.critic.q_net.load_state_dict(offline.part("q"))
         self.critic.v_net.load_state_dict(offline.part("v"))
-        self.policy.load_state_dict(offline.part("policy"))
+        take_policy(self.policy, offline.part("policy"))
         self.critic.reset_target()
         self.continue_moments(offline, *self.groups())

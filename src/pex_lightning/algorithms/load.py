@@ -5,17 +5,34 @@ from __future__ import annotations
 from pex_lightning.algorithms.awac import AWAC, OnlineAWAC
 from pex_lightning.algorithms.base import Algorithm
 from pex_lightning.algorithms.bt import BT
+from pex_lightning.algorithms.calql import CalQL, OnlineCalQL
 from pex_lightning.algorithms.checks import method_name
 from pex_lightning.algorithms.direct import Direct
 from pex_lightning.algorithms.iql import IQL
 from pex_lightning.algorithms.jsrl import JSRL
 from pex_lightning.algorithms.online_iql import OnlineIQL
 from pex_lightning.algorithms.pex import PEX
+from pex_lightning.algorithms.rlpd import RLPD
+from pex_lightning.algorithms.wsrl import WSRL
 from pex_lightning.errors import UserError, shortened
 from pex_lightning.handover import Checkpoint
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
-    method.__name__: method for method in (IQL, OnlineIQL, PEX, Direct, AWAC, OnlineAWAC, JSRL, BT)
+    method.__name__: method
+    for method in (
+        IQL,
+        OnlineIQL,
+        PEX,
+        Direct,
+        AWAC,
+        OnlineAWAC,
+        JSRL,
+        BT,
+        RLPD,
+        WSRL,
+        CalQL,
+        OnlineCalQL,
+    )
 }
 
 

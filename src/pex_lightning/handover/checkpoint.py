@@ -21,8 +21,8 @@ _LONGEST_NAME = 200
 DATA_STATE_KEY = "data_state"
 
 Stage = Literal["offline", "online"]
-Part = Literal["q", "target", "v", "policy", "moments"]
-"""What a checkpoint can hand over: Q, its target, V, a policy, and Adam's moments."""
+Part = Literal["q", "target", "v", "policy", "moments", "temperature"]
+"""What a checkpoint can hand over: Q, its target, V, a policy, Adam's moments, SAC's weight."""
 
 PLACES: Mapping[Part, str] = {
     "q": "critic.q_net.",

@@ -26,8 +26,7 @@ def policy_from_state(state: Mapping[str, Tensor]) -> AnyPolicy:
     Raises:
         KeyError, RuntimeError, ValueError: It is the state dict of no such policy.
     """
-    # Only the squashed one computes its deviation from the observation.
-    kind = DISTRIBUTIONS["gaussian" if "log_std" in state else "squashed_gaussian"]
+    kind = DISTRIBUTIONS[_distribution(state)]
     weights = [value for key, value in state.items() if key.endswith(".weight")]
     policy = kind(
         obs_dim=weights[0].shape[1],
@@ -37,3 +36,24 @@ def policy_from_state(state: Mapping[str, Tensor]) -> AnyPolicy:
     )
     policy.load_state_dict(dict(state))
     return policy
+
+
+def take_policy(policy: AnyPolicy, state: Mapping[str, Tensor]) -> None:
+    """Give a policy the parameters of a state dict.
+
+    Raises:
+        RuntimeError: The sizes differ.
+        ValueError: It is of another distribution.
+    """
+    theirs = _distribution(state)
+    if not isinstance(policy, DISTRIBUTIONS[theirs]):
+        ours = next(name for name, kind in DISTRIBUTIONS.items() if isinstance(policy, kind))
+        raise ValueError(
+            f"model.policy_distribution: {theirs} in the checkpoint, {ours} in this run"
+        )
+    policy.load_state_dict(dict(state))
+
+
+def _distribution(state: Mapping[str, Tensor]) -> Distribution:
+    # Only the squashed one computes its deviation from the observation.
+    return "gaussian" if "log_std" in state else "squashed_gaussian"

@@ -100,17 +100,18 @@ class UpdateExecutor:
                 update no longer fits the batch or the module.
         """
         compiled = self._compiled_for(next(batches(chunk)))
+        # An update of the critic alone gives only a part of the results.
+        results = self._results
         if compiled is None:
             for batch in batches(chunk):
-                results = self._plain(batch)
+                results = {**results, **self._plain(batch)}
                 self._set_learning_rates()
+            self._results = results
             return self._watch.keep(results, chunk, self._rule.global_step)
         # Count the step in `global_step`, as Lightning's optimizer wrapper does.
         loop = self._rule.trainer.fit_loop.epoch_loop
         progress = loop.manual_optimization.optim_step_progress
-        results = self._results
         for batch in batches(chunk):
-            # An update of the critic alone gives only a part of them.
             results = {**results, **compiled(batch)}
             progress.increment_ready()
             progress.increment_completed()

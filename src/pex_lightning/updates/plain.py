@@ -27,7 +27,10 @@ class PlainUpdate:
         self.groups = {group["name"] for group in optimizer.param_groups}
 
     def __call__(self, batch: Batch) -> Diagnostics:
-        """Take one gradient step; return the diagnostics."""
+        """Take one gradient step; return the diagnostics.
+
+        An update in which only the critic learns gives back its terms alone.
+        """
         rule = self._rule
         # Lightning's wrapper of the optimizer counts the step in `global_step`.
         optimizer: Any = rule.optimizers()
@@ -36,6 +39,7 @@ class PlainUpdate:
         optimizer.zero_grad()
         if rule.critic_alone(rule.global_step):
             self._backward_of_critic(losses)
+            losses = losses.only(CRITIC_GROUPS)
         else:
             rule.manual_backward(losses.total)
         self._clipping.clip_(p for group in optimizer.param_groups for p in group["params"])
