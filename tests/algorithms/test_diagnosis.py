@@ -69,3 +69,15 @@ def test_no_random_numbers_of_training_are_drawn(name: str, toy: Any) -> None:
     before = torch.get_rng_state()
     assert diagnose(module, chunk) == diagnose(module, chunk)
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["IQL", "PEX"])
+def test_on_a_gpu_no_random_numbers_of_training_are_drawn(name: str, toy: Any) -> None:
+    module, chunk = module_of(name, toy).cuda(), toy.chunk().to("cuda")
+    before = torch.cuda.get_rng_state()
+    found = diagnose(module, chunk)
+    assert found == diagnose(module, chunk)
+    assert all(math.isfinite(value) for value in found.values())
+    assert torch.equal(before, torch.cuda.get_rng_state())

@@ -90,7 +90,7 @@ def train(
     toy: Any,
     module: Algorithm,
     caplog: pytest.LogCaptureFixture,
-    steps: int = 40,
+    steps: int = 20,
     change: Any = lambda module: None,
     every: int = 10**6,
     members: Any = "never",

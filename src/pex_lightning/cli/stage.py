@@ -34,7 +34,14 @@ from pex_lightning.handover import Checkpoint, check_resume
 from pex_lightning.handover.checkpoint import Stage as StageName
 from pex_lightning.seeding import derive_seed
 
-_OF_DAMAGED_STATE = (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError)
+_OF_DAMAGED_STATE = (
+    AttributeError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True)
