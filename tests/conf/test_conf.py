@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pex_lightning.cli.parser import parse_fit
 from pex_lightning.d4rl.tasks import TASKS
@@ -16,9 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 JOBS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "conf").rglob("*.yaml")
-    if not {"base", "methods"} & set(path.parts)
+    if not {"base", "methods", "ablations"} & set(path.parts)
 )
 METHODS = sorted(path.stem for path in (ROOT / "conf" / "methods").iterdir())
+ABLATIONS = sorted((ROOT / "conf" / "ablations").iterdir())
 TASK_JOBS = [job for job in JOBS if job.startswith("conf/d4rl/")]
 # Those of D4RL's tasks differ in little more than names: one of each base is enough here.
 REPRESENTATIVES = ("antmaze-umaze-v2", "hopper-medium-v2", "pen-human-v1", "maze2d-umaze-v1")
@@ -70,11 +72,30 @@ def test_a_method_goes_on_top_of_any_task(method: str):
     overlay = ["--config", str(ROOT / "conf" / "methods" / f"{method}.yaml")]
     for job in ("conf/pointmaze.yaml", "conf/d4rl/hopper-medium-v2.yaml"):
         cli = parse_fit(["--config", str(ROOT / job), *overlay])
-        assert cli.model.acts
+        assert cli.model.acts == (method != "offline")
         offline = cli.setting("offline.model")
         assert (offline is not None) == bool(cli.model.takes)
         if hasattr(cli.model, "expectile"):
             assert cli.model.expectile == cli.config["model"]["init_args"]["expectile"]
+
+
+def test_the_row_offline_is_as_long_as_the_stage_of_the_other_rows():
+    overlay = str(ROOT / "conf" / "methods" / "offline.yaml")
+    cli = parse_fit(["--config", str(ROOT / "conf" / "antmaze.yaml"), "--config", overlay])
+    assert cli.setting("trainer.max_steps") == cli.setting("offline.max_steps") == 1_000_000
+
+
+@pytest.mark.parametrize("file", ABLATIONS, ids=[path.stem for path in ABLATIONS])
+def test_an_ablation_goes_on_top_of_a_task(file: Path):
+    assert file.read_text().startswith("# ")
+    overlay = yaml.safe_load(file.read_text())
+    # Every second one on another task: their bases are the same.
+    for job in (("conf/pointmaze.yaml", "conf/antmaze.yaml")[ABLATIONS.index(file) % 2],):
+        cli = parse_fit(["--config", str(ROOT / job), "--config", str(file)])
+        for section, content in overlay.items():
+            for key, value in content["init_args"].items():
+                assert cli.config[section]["init_args"][key] == value
+        assert cli.setting("offline.max_steps") > 0
 
 
 @pytest.mark.parametrize("job", TASK_JOBS)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +13,14 @@ from pytorch_lightning.utilities import rank_zero_only
 from pex_lightning.algorithms import Algorithm
 from pex_lightning.calls import limited
 from pex_lightning.cli.console import sigterm_as_exit
+from pex_lightning.cli.offline_reuse import forgotten, run_offline_stage
 from pex_lightning.cli.parser import FitCLI, parse_fit
-from pex_lightning.cli.ranks import Ranks
-from pex_lightning.cli.run_folder import delete_stage, owned_by_this_run
-from pex_lightning.cli.settings import RunSettings
+from pex_lightning.cli.ranks import Ranks, is_started_by_us
+from pex_lightning.cli.run_folder import delete_stage, owned_by_this_run, scratch
+from pex_lightning.cli.settings import EvaluationSettings, RunSettings
 from pex_lightning.cli.stage import Stage, StageEnd
 from pex_lightning.cli.stage_checks import check_stages
 from pex_lightning.errors import UserError
-from pex_lightning.files.disk import temporary_root
 from pex_lightning.handover import (
     Checkpoint,
     check_hand_over,
@@ -34,8 +31,6 @@ from pex_lightning.handover.checkpoint import Stage as StageName
 
 _log = logging.getLogger(__name__)
 
-_SCRATCH = "PEX_LIGHTNING_SCRATCH"
-
 
 def fit(argv: list[str]) -> int:
     """Train as the configuration describes; return the exit code.
@@ -44,26 +39,11 @@ def fit(argv: list[str]) -> int:
         UserError: Something in the configuration, the data or a checkpoint is wrong.
     """
     cli = parse_fit(argv)
-    with limited(cli.setting("run").env_timeout), Ranks() as ranks:
+    with limited(cli.setting("run").env_timeout), Ranks() as ranks, forgotten():
         if cli.setting("trainer.fast_dev_run"):
-            with _scratch() as root:
+            with scratch() as root:
                 return _Run(cli, ranks, root=root).fit()
         return _Run(cli, ranks).fit()
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[str]:
-    """A temporary folder that all processes of a run share."""
-    inherited = os.environ.get(_SCRATCH)
-    if inherited is not None:
-        yield inherited
-        return
-    with tempfile.TemporaryDirectory(dir=temporary_root(), prefix="pex-lightning-") as folder:
-        os.environ[_SCRATCH] = folder
-        try:
-            yield folder
-        finally:
-            del os.environ[_SCRATCH]
 
 
 class _Run:
@@ -76,6 +56,7 @@ class _Run:
             self._settings = replace(self._settings, root=root)
         self._ckpt_path: str | None = cli.setting("ckpt_path")
         self._offline_ckpt_path: str | None = cli.setting("offline.ckpt_path")
+        self._reuse: bool = cli.setting("offline.reuse") is not False
         self._main = self._stage(cli, cli.model, _trainer_args(cli, "trainer"))
         self._offline = self._offline_stage(cli)
         given = self._offline is not None or self._offline_ckpt_path is not None
@@ -107,7 +88,7 @@ class _Run:
                 return self._report_stop(before)
             self._hand_over(before)
             checkpoint = None
-        end = self._main.run(self._ranks, checkpoint)
+        end = self._run_stage(self._main, checkpoint)
         if end.received is not None:
             return self._report_stop(end)
         return self._report_end(end)
@@ -117,7 +98,7 @@ class _Run:
         assert self._offline is not None
         if resume is not None and resume.header.gradient_steps >= self._offline.max_steps:
             return resume
-        end = self._offline.run(self._ranks, resume)
+        end = self._run_stage(self._offline, resume)
         if end.received is not None:
             return end
         if end.early:
@@ -128,6 +109,14 @@ class _Run:
                 "stopped it. Lift it and go on with --ckpt_path last."
             )
         return read_checkpoint(self._offline.last)
+
+    def _run_stage(self, stage: Stage, resume: Checkpoint | None) -> StageEnd:
+        if stage.name != "offline":
+            return stage.run(self._ranks, resume)
+        root = Path(self._settings.root)
+        return run_offline_stage(
+            stage, self._ranks, resume, root=root, reuse=self._reuse, rows_of=self._main.data
+        )
 
     def _hand_over(self, checkpoint: Checkpoint) -> None:
         self._check_hand_over(checkpoint)
@@ -178,6 +167,9 @@ class _Run:
 
     def _refuse_to_overwrite(self, resumed: Stage | None, checkpoint: Checkpoint | None) -> None:
         """Refuse to overwrite the checkpoints of any stage other than the resumed one."""
+        if is_started_by_us():
+            # The first process has looked; an offline stage that it took is there by now.
+            return
         directory = self._settings.directory
         if self._settings.overwrite:
             for flag, given in (
@@ -261,13 +253,12 @@ class _Run:
                 f"--offline.max_steps is {steps}; give the number of gradient steps of the "
                 "offline stage."
             )
-        every = cli.setting("offline.evaluate_every") or self._main.evaluation.every
         return replace(
             self._stage(cli, module, {**_trainer_args(cli, "offline.trainer"), "max_steps": steps}),
             name="offline",
             directory=self._settings.directory / "offline",
             data=self._main.data.offline_stage(),
-            evaluation=replace(self._main.evaluation, every=every),
+            evaluation=_evaluation(cli, "offline"),
             flags="offline.trainer",
         )
 
@@ -286,10 +277,17 @@ class _Run:
             trainer_args=trainer_args,
             config=cli.resolved(),
             seed=cli.seed(),
-            evaluation=cli.setting("evaluation"),
+            evaluation=_evaluation(cli, name),
             save_every=self._settings.save_every,
             flags="trainer",
         )
+
+
+def _evaluation(cli: FitCLI, stage: StageName) -> EvaluationSettings:
+    """How a stage is evaluated."""
+    settings: EvaluationSettings = cli.setting("evaluation")
+    every = cli.setting("offline.evaluate_every") if stage == "offline" else None
+    return settings if every is None else replace(settings, every=every)
 
 
 def _trainer_args(cli: FitCLI, key: str) -> dict[str, Any]:

@@ -98,6 +98,13 @@ class FitCLI(LightningCLI):
             str,
             "Take this offline checkpoint and skip the offline stage.",
         )
+        parser.add_argument(
+            "--offline.reuse",
+            type=bool,
+            default=True,
+            help="Whether to take a finished offline stage of the same model, data, seed and steps "
+            "under --run.root instead of training it again.",
+        )
         parser.add_subclass_arguments(
             Algorithm, "offline.model", required=False, help="Learner of the offline stage."
         )

@@ -184,6 +184,11 @@ class Ranks:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def is_started_by_us() -> bool:
+    """Whether this is a rank that the first one of this run has started."""
+    return _PARENT in os.environ and os.environ[_PARENT] != str(os.getpid())
+
+
 def _rank() -> str:
     return os.environ.get("LOCAL_RANK", "0")
 

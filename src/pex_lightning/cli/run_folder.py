@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +12,14 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from pex_lightning.callbacks.checkpoint import BEST, LAST
 from pex_lightning.errors import UserError
+from pex_lightning.files.disk import temporary_root
 from pex_lightning.files.locks import HeldError, owned
+
+_SCRATCH = "PEX_LIGHTNING_SCRATCH"
 
 _WRITTEN = (
     "config.yaml",
+    "stage.json",
     "metrics.csv",
     "metrics-damaged-*.csv",
     "hparams.yaml",
@@ -71,3 +77,18 @@ def owned_by_this_run(directory: Path) -> Iterator[None]:
         for folder in missing:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[str]:
+    """A temporary folder that all processes of a run share."""
+    inherited = os.environ.get(_SCRATCH)
+    if inherited is not None:
+        yield inherited
+        return
+    with tempfile.TemporaryDirectory(dir=temporary_root(), prefix="pex-lightning-") as folder:
+        os.environ[_SCRATCH] = folder
+        try:
+            yield folder
+        finally:
+            del os.environ[_SCRATCH]

@@ -157,7 +157,7 @@ class Stage:
             UserError: The folder cannot be written, the replay buffer of `resume` is not beside
                 it, or another process of the run has ended.
         """
-        self._prepare_directory()
+        self.prepare_directory()
         self.data.setup()
         seed_everything(derive_seed("stage", self.seed, self.name) % 2**32, verbose=False)
         interrupt = GracefulInterrupt()
@@ -252,8 +252,12 @@ class Stage:
         with replaced(self.directory / "config.yaml") as aside:
             aside.write_text(self.config)
 
-    def _prepare_directory(self) -> None:
-        """Create the stage's folder and write the configuration into it."""
+    def prepare_directory(self) -> None:
+        """Create the stage's folder and write the configuration into it.
+
+        Raises:
+            UserError: It cannot be written.
+        """
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
             self._write_config()
