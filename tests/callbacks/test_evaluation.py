@@ -9,6 +9,7 @@ from pex_lightning.callbacks.csv_logger import MetricsCSV
 from pex_lightning.callbacks.evaluation import Evaluation, evaluation_metrics
 from pex_lightning.callbacks.metrics import TrainMetrics
 from pex_lightning.evaluation.rollouts import EvaluationResult
+from pex_lightning.policies.composite import CompositePolicy
 
 
 def rows(toy: Any) -> list[dict[str, Any]]:
@@ -136,6 +137,21 @@ def test_a_member_alone_acts_as_that_member_on_the_same_starts(
 def test_one_policy_has_no_members_to_evaluate(toy: Any) -> None:
     evaluation = train(toy, 5, 5, members="always")
     assert set(evaluation.latest) == {"eval/return", "eval/length"}
+
+
+@pytest.mark.parametrize("able", [(), (0,), (1,)])
+def test_members_that_cannot_act_alone_are_left_out(
+    able: tuple[int, ...], toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = CompositePolicy.alone
+
+    def perhaps(self: CompositePolicy, member: int) -> Any:
+        return alone(self, member) if member in able else None
+
+    monkeypatch.setattr(CompositePolicy, "alone", perhaps)
+    evaluation = train(toy, 5, 5, name="PEX", members="always")
+    found = {name for name in ("offline", "online") if f"eval/{name}/return" in evaluation.latest}
+    assert found == {("offline", "online")[member] for member in able}
 
 
 def test_the_solved_starts_outlast_a_resume_with_the_same_episodes_alone(toy: Any) -> None:

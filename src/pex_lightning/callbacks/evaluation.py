@@ -219,8 +219,9 @@ class Evaluation(Callback):
             alone = policy.alone(member)
             if alone is not None:
                 found[policy.members[member]] = self._run(trainer, alone, device, data)
-        if self._solved is None and found:
-            before = [found[policy.members[member]] for member in offline]
+        names = [policy.members[member] for member in offline]
+        before = [found[name] for name in names if name in found]
+        if self._solved is None and before:
             self._solved = SolvedStarts.of(self._seed, before)
         return found
 
