@@ -148,8 +148,8 @@ def _final(
             factor = iql.learning_rate_factors(step).get(group["name"], 1.0)
             group["lr"] = iql.learning_rate * factor
     env = _data(meta).env
-    theirs = Critic(env.obs_dim, env.action_dim, iql.hidden_dims)
-    policy = GaussianPolicy(env.obs_dim, env.action_low, env.action_high, iql.hidden_dims)
+    theirs = Critic(env.obs_dim, env.action_dim, iql.networks.hidden_dims)
+    policy = GaussianPolicy(env.obs_dim, env.action_low, env.action_high, iql.networks.hidden_dims)
     _load_ensemble(theirs.q_net, "final/critic", arrays)
     _load_ensemble(theirs.target_q_net, "final/target_critic", arrays)
     _load_mlp(theirs.v_net, "final/value/v", arrays)
@@ -203,7 +203,7 @@ def _pex(iql: IQL, batch: Batch, arrays: Arrays, meta: Mapping[str, Any]) -> Ite
     gradients = torch.autograd.grad(loss, list(learner.parameters()))
     env = pex_env = _data(meta).env
     reference = GaussianPolicy(
-        env.obs_dim, pex_env.action_low, pex_env.action_high, pex.hidden_dims
+        env.obs_dim, pex_env.action_low, pex_env.action_high, pex.networks.hidden_dims
     )
     _load_policy(reference, "pex/policy_grad", arrays)
     pairs = list(zip(gradients, reference.parameters(), strict=True))

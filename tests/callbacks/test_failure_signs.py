@@ -201,9 +201,8 @@ def test_starts_that_the_offline_policy_solved_are_lost(
     right: str, toy: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def change(module: Any) -> None:
-        offline, online = module.policies._members()
-        go(offline, 3.0)
-        go(online, -3.0)
+        go(module.offline_policy, 3.0)
+        go(module.policies.learner, -3.0)
         module.composite.values = Fixed((0.0, 9.0))
 
     module = toy.algorithm("PEX", eval_epsilon=0.0, learning_rate=1e-6)

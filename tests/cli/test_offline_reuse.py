@@ -135,3 +135,16 @@ def test_code_of_the_user_may_have_changed(command, tiny, root: Path):
     assert outcome.code == 0, outcome.err
     assert TAKEN not in outcome.err
     assert len(_kept(root)) == 1
+
+
+@pytest.mark.long
+def test_processes_of_one_run_take_the_stage_together(command, tiny, tmp_path: Path):
+    two = ("--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu")
+    ended = []
+    for name in ("first", "second"):
+        started = command.start(*tiny(tmp_path, f"--run.name={name}", *two))
+        _, err = started.communicate(timeout=240)
+        assert started.returncode == 0, err
+        assert (TAKEN in err) == (name == "second")
+        ended.append(_checkpoint(tmp_path, name))
+    assert _equal(*ended)

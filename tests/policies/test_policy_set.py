@@ -230,11 +230,20 @@ def test_a_frozen_member_has_the_sizes_of_the_policy_that_it_is() -> None:
 @pytest.mark.parametrize("member", [0, 1, 2])
 def test_a_member_alone_is_evaluated_by_its_mode(member: int) -> None:
     acting = composite(frozen=2)
-    alone = acting.alone(member)
-    assert alone.members == (acting.members[member],)
-    assert torch.equal(evaluated(alone), acting.policies.modes(STATES)[member])
-    # It is not made a part of the composite policy.
-    assert all(module is not alone for module in acting.modules())
+    assert torch.equal(acting.alone(member)(STATES), acting.policies.modes(STATES)[member])
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_place_for_a_member_to_come_acts_and_is_told_of_once_it_is_filled(filled: bool) -> None:
+    policies = PolicySet([policy(), policy()], policy(), ("old", "place", "new"), places=1)
+    values = CriticValues(Critic(3, 2, [8], 2))
+    acting = CompositePolicy(policies, values, Admission(Boltzmann(0.0)), 0.1)
+    if filled:
+        policies.fill(0, policy().state_dict())
+    assert (acting.alone(1) is not None) == filled
+    found = acting.diagnose(STATES)
+    assert ("q/place" in found) == filled
+    assert found["choice_entropy_fraction"].item() == pytest.approx(1.0)
 
 
 def test_a_policy_of_one_has_nobody_who_could_act_alone_and_nothing_to_diagnose() -> None:

@@ -40,10 +40,12 @@ from pex_lightning.datasets.rewards import RewardTransform
 from pex_lightning.envs.factory import EnvFactory
 from pex_lightning.envs.make import EnvSpec, env_spec
 from pex_lightning.evaluation.rollouts import Evaluator
+from pex_lightning.nn.gaussian import GaussianPolicy
 from pex_lightning.replay.mix import dataset_buffer, sample_chunk
 from pex_lightning.updates.batch import Batch
 from pex_lightning.updates.compilation.compiler import Compiler
 from pex_lightning.updates.compiled import CompiledUpdate
+from pex_lightning.updates.compiled_policy import CompiledPolicy
 
 Act = Callable[[Tensor], Tensor]
 """A policy: from an observation to an action."""
@@ -80,6 +82,37 @@ def new_pex() -> PEX:
     # Otherwise it asks for an offline stage, whose weights make no difference to the speed.
     pex.resumed = True
     return pex
+
+
+def new_pex_of(frozen: int) -> PEX:
+    """PEX as `new_pex`, with so many frozen members, each with parameters of its own."""
+    torch.manual_seed(0)
+    places = list(range(1, frozen))
+    pex = PEX(hidden_dims=HIDDEN, inv_temperature=10.0, grow_at=places)
+    pex.attach(_description(env_spec(ENVIRONMENT, {})))
+    for place in range(len(places)):
+        env = env_spec(ENVIRONMENT, {})
+        member = GaussianPolicy(env.obs_dim, env.action_low, env.action_high, HIDDEN)
+        pex.policies.fill(place, member.state_dict())
+    pex.resumed = True
+    return pex
+
+
+def acting_step(pex: PEX) -> Callable[[], object]:
+    """A function that chooses an action to collect with, at one state."""
+    policy, state = pex.acting_policy(), torch.zeros(1, OBS_DIM)
+    memory = policy.initial_memory(state)
+    return lambda: policy.act(state, memory)
+
+
+def compiled_acting_step(pex: PEX) -> Callable[[], object]:
+    """The same as a run does it that compiles its updates."""
+    policy, state = CompiledPolicy(pex.acting_policy()), torch.zeros(1, OBS_DIM)
+    compiler = Compiler()
+    policy.use(policy.begin(compiler, state).finish())
+    compiler.close()
+    memory = policy.initial_memory(state)
+    return lambda: policy.act(state, memory)
 
 
 def _description(env: EnvSpec) -> DataDescription:

@@ -154,15 +154,45 @@ class Algorithm(UpdateRule):
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
         """Called after every evaluation, in all processes of a run, with its `eval/*`."""
 
+    def check_files(self, data: DataDescription) -> None:
+        """Read the files that settings name, before any stage begins; there are none by default.
+
+        Raises:
+            UserError: One cannot be read, or does not fit.
+        """
+
+    def name_members(self, members: Mapping[str, Any]) -> None:
+        """Name again what a loaded module needs that no checkpoint holds, by members' names.
+
+        Raises:
+            UserError: The method has no such members.
+        """
+        if members:
+            raise UserError(f"{method_name(type(self))} has no members to be named.")
+
     def hand_over(self, *checkpoints: Checkpoint) -> None:
         """Start from these checkpoints; call it before training. A resume needs none.
 
         Raises:
-            UserError: The method takes nothing over.
+            UserError: The method takes nothing over, or not these.
         """
         if not self.takes:
             raise UserError(f"{method_name(type(self))} takes nothing over from a checkpoint.")
+        self.check_given(checkpoints)
         self._given = checkpoints
+
+    def check_given(self, given: Sequence[Checkpoint]) -> None:
+        """Refuse checkpoints that the method cannot start from together.
+
+        Raises:
+            UserError: There are others than one, which most methods start from.
+        """
+        if len(given) != 1:
+            paths = ", ".join(str(checkpoint.path) for checkpoint in given)
+            raise UserError(
+                f"{method_name(type(self))} starts from one offline checkpoint, but "
+                f"--offline.ckpt_path names {len(given)}: {paths}. Give one of them."
+            )
 
     def attach(self, data: DataDescription) -> None:
         """Build the networks for `data`, and start from what was handed over.

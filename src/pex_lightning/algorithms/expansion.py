@@ -69,15 +69,19 @@ class Expansion(OnlineIQL):
     def build(self, data: DataDescription) -> None:
         """Create the critic and Π."""
         self.critic = self.networks.critic(data.env)
-        self.policies = PolicySet([self.networks.policy(data.env)], self.networks.policy(data.env))
+        self.policies = self.new_set(data)
         # The policy that IQL's losses and groups train.
         self.hold_unregistered("policy", self.policies.learner)
+
+    def new_set(self, data: DataDescription) -> PolicySet:
+        """Π."""
+        return PolicySet([self.networks.policy(data.env)], self.networks.policy(data.env))
 
     def start(self, given: Sequence[Checkpoint]) -> None:
         """The offline policy becomes π_β; the critic goes on as `critic_start` says."""
         (offline,) = given
-        policy = offline.part("policy")
-        self.policies.set_frozen(0, policy)
+        if "policy" in self.takes:
+            self.policies.set_frozen(0, offline.part("policy"))
         if "q" in self._critic_parts:
             self.critic.q_net.load_state_dict(offline.part("q"))
             self.critic.target_q_net.load_state_dict(offline.part("target"))
@@ -89,7 +93,7 @@ class Expansion(OnlineIQL):
             learner = self.policies.learner
             own = learner.state_dict() if self.learner_start == "copy_mean" else {}
             own_noise = {key: value.clone() for key, value in own.items() if key == "log_std"}
-            learner.load_state_dict({**policy, **own_noise})
+            learner.load_state_dict({**offline.part("policy"), **own_noise})
 
     @property
     def offline_policy(self) -> Policy:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pex_lightning.algorithms.awac import AWAC, OnlineAWAC
 from pex_lightning.algorithms.base import Algorithm
 from pex_lightning.algorithms.bt import BT
@@ -36,13 +39,19 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
 }
 
 
-def load_algorithm(checkpoint: Checkpoint, method: type[Algorithm] | None = None) -> Algorithm:
+def load_algorithm(
+    checkpoint: Checkpoint,
+    method: type[Algorithm] | None = None,
+    members: Mapping[str, Any] | None = None,
+) -> Algorithm:
     """Rebuild the module that wrote `checkpoint`, with its parameters.
 
     Args:
         checkpoint: The checkpoint.
         method: Its class, where that is none of this package's. A checkpoint names its class, but
             no module is imported because a file says so.
+        members: By name, what the checkpoint's policy set has that is code (a function, a path, or
+            `module:function`); also of that none is run because a file says so.
 
     Raises:
         UserError: The method is unknown or another one, or hyper-parameters or parameters do not
@@ -61,6 +70,7 @@ def load_algorithm(checkpoint: Checkpoint, method: type[Algorithm] | None = None
         )
     try:
         module = method(**checkpoint.hyper_parameters)
+        module.name_members(members or {})
         module.attach(checkpoint.header.data)
         module.load_state_dict(dict(checkpoint.state_dict))
     except UserError:

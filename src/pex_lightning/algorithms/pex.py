@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from pex_lightning.algorithms.expansion import Expansion
+from pex_lightning.algorithms.policy_sets import SetExpansion
 from pex_lightning.data.description import DataDescription
 from pex_lightning.errors import UserError, check_range
 from pex_lightning.handover.checkpoint import Checkpoint
@@ -30,7 +30,7 @@ from pex_lightning.updates.batch import Batch, Losses
 Backup = Literal["v", "choice"]
 
 
-class PEX(Expansion):
+class PEX(SetExpansion):
     """Keeps the offline policy π_β frozen and learns a new one, π_θ, beside it.
 
     At every step both propose an action, clipped to the action space, and
@@ -78,7 +78,7 @@ class PEX(Expansion):
             variable holds it by adapting the inverse temperature; by default it does not.
         backup: What a TD target takes for the value of the next state: `v` (the paper) or
             `choice`.
-        kwargs: As for Expansion.
+        kwargs: As for SetExpansion.
 
     Raises:
         UserError: A value is outside of its range, or two do not go together.
@@ -127,6 +127,8 @@ class PEX(Expansion):
         check_range("--model.backup", backup, backup in known, " or ".join(known))
         if blend_actor and choice_values != "blend":
             raise UserError("--model.blend_actor needs --model.choice_values blend.")
+        if train_offline_policy and not self.offline_member:
+            raise UserError("--model.train_offline_policy needs --model.offline_member true.")
         self.inv_temperature = inv_temperature
         self.eval_epsilon = eval_epsilon
         self.admission_steps = admission_steps
@@ -136,10 +138,17 @@ class PEX(Expansion):
         if self.choosing.needs_offline_q:
             self.takes = self.takes | {"q"}
 
+    def check_files(self, data: DataDescription) -> None:
+        """As every policy set; RPEX's term asks every member for a density."""
+        super().check_files(data)
+        self._check_densities()
+
     def build(self, data: DataDescription) -> None:
-        """Create the critic, Π = [π_β, π_θ] and the composite policy over it."""
+        """Create the critic, Π and the composite policy over it."""
+        self._check_densities()
         super().build(data)
-        self.policies.train_frozen(self.train_offline_policy)
+        if self.train_offline_policy:
+            self.policies.train_offline(True)
         self.admission = Admission(self.choosing.new_rule(len(self.policies)))
         self.offline_q: FrozenQ | None = None
         self.blend_weight: BlendWeight | None = None
@@ -208,13 +217,15 @@ class PEX(Expansion):
             terms["offline_actor"] = policy_loss(log_prob, v.advantage, self.beta).loss
         if isinstance(self.temperature, AdaptedTemperature):
             # Of all members: while few are admitted, the choice tells nothing about α.
-            probs = self.admission.rule.probs(candidate_values)
-            terms["temperature"] = self.temperature.loss(entropy(probs).mean())
+            filled = self.policies.filled
+            probs = self.admission.rule.probs(candidate_values, filled)
+            terms["temperature"] = self.temperature.loss(entropy(probs).mean(), filled)
         return Losses(terms, diagnostics(q, v, actor))
 
     def follow(self, step: int) -> None:
         """Admit π_θ a little further, λ = min(1, step / admission_steps); go on with schedules."""
-        self.admission.share.fill_(progress(step, self.admission_steps))
+        super().follow(step)
+        self.admission.share.fill_(progress(step - self.started_at, self.admission_steps))
         if isinstance(self.temperature, ScheduledTemperature):
             self.temperature.follow(step)
         if self.blend_weight is not None:
@@ -223,3 +234,12 @@ class PEX(Expansion):
     def acting_policy(self) -> CompositePolicy:
         """The composite policy over Π."""
         return self.composite
+
+    def _check_densities(self) -> None:
+        without = [entry.name for entry in self.entries if entry.kind != "checkpoint"]
+        if self.choosing.rpex_scale and without:
+            raise UserError(
+                "--model.rpex_scale asks every member for the density of its action, which only "
+                f"policies of this package have, and not {', '.join(without)}. Leave it out, or "
+                "these --model.members."
+            )

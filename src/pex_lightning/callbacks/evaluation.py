@@ -17,7 +17,7 @@ from pex_lightning.data.description import DataDescription
 from pex_lightning.data.stage_data import stage_data
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
 from pex_lightning.evaluation.starts import SolvedStarts
-from pex_lightning.policies.acting import ActingPolicy, Choice
+from pex_lightning.policies.acting import ActingPolicy, Choice, PolicyFunction
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +45,17 @@ class _Interruptible(ActingPolicy):
         if self._interrupt.received:
             raise _BrokenOffError
         return self.policy.evaluation_action(observation, memory)
+
+
+def _interruptible(act: PolicyFunction, interrupt: GracefulInterrupt) -> PolicyFunction:
+    """The same for a function."""
+
+    def checked(observation: torch.Tensor) -> torch.Tensor:
+        if interrupt.received:
+            raise _BrokenOffError
+        return act(observation)
+
+    return checked
 
 
 class Evaluation(Callback):
@@ -181,7 +192,11 @@ class Evaluation(Callback):
             self._evaluator = None
 
     def _run(
-        self, trainer: Trainer, policy: ActingPolicy, device: torch.device, data: DataDescription
+        self,
+        trainer: Trainer,
+        policy: ActingPolicy | PolicyFunction,
+        device: torch.device,
+        data: DataDescription,
     ) -> EvaluationResult:
         """Run this process's share of the episodes, and join it with the others'."""
         world, rank = trainer.world_size, trainer.global_rank
@@ -199,7 +214,10 @@ class Evaluation(Callback):
             )
         interrupt = self._interrupt if world == 1 else None
         if interrupt is not None:
-            policy = _Interruptible(policy, interrupt)
+            if isinstance(policy, ActingPolicy):
+                policy = _Interruptible(policy, interrupt)
+            else:
+                policy = _interruptible(policy, interrupt)
         return _gather(self._evaluator.run(policy, device), world)
 
     def _run_members(

@@ -55,11 +55,12 @@ class _Run:
         if root is not None:
             self._settings = replace(self._settings, root=root)
         self._ckpt_path: str | None = cli.setting("ckpt_path")
-        self._offline_ckpt_path: str | None = cli.setting("offline.ckpt_path")
+        paths: str | list[str] = cli.setting("offline.ckpt_path") or []
+        self._offline_ckpt_paths = [paths] if isinstance(paths, str) else paths
         self._reuse: bool = cli.setting("offline.reuse") is not False
         self._main = self._stage(cli, cli.model, _trainer_args(cli, "trainer"))
         self._offline = self._offline_stage(cli)
-        given = self._offline is not None or self._offline_ckpt_path is not None
+        given = self._offline is not None or bool(self._offline_ckpt_paths)
         check_stages(self._main, self._offline, given=given, resumes=self._ckpt_path is not None)
 
     def fit(self) -> int:
@@ -70,23 +71,27 @@ class _Run:
             with sigterm_as_exit():
                 self._main.data.prepare_data()
             self._main.data.setup()
+            if resumed is not self._main:
+                self._main.module.check_files(self._main.data.describe())
             if checkpoint is not None:
                 check_same_data(checkpoint, self._main.data.describe())
             if resumed is self._main and checkpoint is not None and self._is_finished(checkpoint):
                 return 0
-            return self._train(resumed, checkpoint, self._given_offline_checkpoint())
+            return self._train(resumed, checkpoint, self._given_offline_checkpoints())
 
     def _train(
-        self, resumed: Stage | None, checkpoint: Checkpoint | None, given: Checkpoint | None
+        self, resumed: Stage | None, checkpoint: Checkpoint | None, given: list[Checkpoint]
     ) -> int:
         """Run the stages that are left."""
         if checkpoint is None:
             self._delete_earlier_run()
         if self._main.module.takes and resumed is not self._main:
-            before = given or self._finish_offline_stage(checkpoint)
-            if isinstance(before, StageEnd):
-                return self._report_stop(before)
-            self._hand_over(before)
+            if not given:
+                before = self._finish_offline_stage(checkpoint)
+                if isinstance(before, StageEnd):
+                    return self._report_stop(before)
+                given = [before]
+            self._hand_over(given)
             checkpoint = None
         end = self._run_stage(self._main, checkpoint)
         if end.received is not None:
@@ -118,27 +123,29 @@ class _Run:
             stage, self._ranks, resume, root=root, reuse=self._reuse, rows_of=self._main.data
         )
 
-    def _hand_over(self, checkpoint: Checkpoint) -> None:
-        self._check_hand_over(checkpoint)
-        self._main.module.hand_over(checkpoint)
-        _log.info(
-            "Hand-over from %s: %s updates on %s",
-            checkpoint.path,
-            f"{checkpoint.header.gradient_steps:,}",
-            checkpoint.header.data.dataset,
-        )
+    def _hand_over(self, checkpoints: list[Checkpoint]) -> None:
+        self._check_hand_over(checkpoints)
+        self._main.module.hand_over(*checkpoints)
+        for checkpoint in checkpoints:
+            _log.info(
+                "Hand-over from %s: %s updates on %s",
+                checkpoint.path,
+                f"{checkpoint.header.gradient_steps:,}",
+                checkpoint.header.data.dataset,
+            )
 
-    def _given_offline_checkpoint(self) -> Checkpoint | None:
-        """Read and check the checkpoint of `--offline.ckpt_path`, if it is given."""
-        if self._offline_ckpt_path is None:
-            return None
-        checkpoint = read_checkpoint(self._offline_ckpt_path)
-        self._check_hand_over(checkpoint)
-        return checkpoint
+    def _given_offline_checkpoints(self) -> list[Checkpoint]:
+        """Read and check the checkpoints of `--offline.ckpt_path`, if any are given."""
+        checkpoints = [read_checkpoint(path) for path in self._offline_ckpt_paths]
+        if checkpoints:
+            self._check_hand_over(checkpoints)
+        return checkpoints
 
-    def _check_hand_over(self, checkpoint: Checkpoint) -> None:
+    def _check_hand_over(self, checkpoints: list[Checkpoint]) -> None:
         module = self._main.module
-        check_hand_over(checkpoint, self._main.data.describe(), module.takes, module.hparams)
+        for checkpoint in checkpoints:
+            check_hand_over(checkpoint, self._main.data.describe(), module.takes, module.hparams)
+        module.check_given(checkpoints)
 
     def _resume(self) -> tuple[Stage | None, Checkpoint | None]:
         """The stage that `--ckpt_path` continues, and its checkpoint."""
@@ -174,7 +181,7 @@ class _Run:
         if self._settings.overwrite:
             for flag, given in (
                 ("--ckpt_path", checkpoint.path if checkpoint is not None else None),
-                ("--offline.ckpt_path", self._offline_ckpt_path),
+                *(("--offline.ckpt_path", path) for path in self._offline_ckpt_paths),
             ):
                 if given is not None and Path(given).resolve().is_relative_to(directory.resolve()):
                     raise UserError(
@@ -245,7 +252,7 @@ class _Run:
 
     def _offline_stage(self, cli: FitCLI) -> Stage | None:
         module: Algorithm | None = cli.setting("offline.model")
-        if module is None or self._offline_ckpt_path is not None:
+        if module is None or self._offline_ckpt_paths:
             return None
         steps = cli.setting("offline.max_steps")
         if steps is None or steps < 1:

@@ -95,8 +95,8 @@ class FitCLI(LightningCLI):
         add_optional(
             parser,
             "--offline.ckpt_path",
-            str,
-            "Take this offline checkpoint and skip the offline stage.",
+            str | list[str],
+            "Take this offline checkpoint, or these, and skip the offline stage.",
         )
         parser.add_argument(
             "--offline.reuse",

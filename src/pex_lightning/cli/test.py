@@ -19,6 +19,7 @@ from pex_lightning.envs.make import EnvSpec, env_spec
 from pex_lightning.errors import UserError, in_one_line
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
 from pex_lightning.handover import Checkpoint, read_checkpoint
+from pex_lightning.policies.member_entry import entries_of
 from pex_lightning.seeding import derive_seed
 
 
@@ -37,7 +38,10 @@ def test(argv: list[str]) -> int:
 def _test(settings: Any) -> int:
     checkpoint = read_checkpoint(settings.ckpt_path)
     method = None if settings.model is None else _method(settings.model)
-    module = load_algorithm(checkpoint, method).to(settings.device).eval()
+    members = {
+        entry.name: entry.path for entry in entries_of(settings.members or [], flag="--members")
+    }
+    module = load_algorithm(checkpoint, method, members).to(settings.device).eval()
     env = _environment(settings, checkpoint)
     seed = settings.evaluation.seed
     if seed is None:
@@ -123,6 +127,12 @@ def _parse(argv: list[str]) -> Any:
         "--model",
         str,
         "The method's class, module.Class; only needed if it is none of this package's.",
+    )
+    add_optional(
+        parser,
+        "--members",
+        list[str | dict[str, str]],
+        "The members of its policy set that are code, named as in training.",
     )
     parser.add_argument("--evaluation.episodes", type=int, default=100, help="Episodes.")
     add_optional(parser, "--evaluation.num_envs", int, "Environments at a time.")

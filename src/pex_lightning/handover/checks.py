@@ -52,11 +52,7 @@ def check_hand_over(
             f"run takes over; it has {', '.join(found.parts)}. Train the offline stage with a "
             "method that learns them."
         )
-    pairs: list[tuple[str, object, object]] = [
-        ("observation size", found.data.env.obs_dim, data.env.obs_dim),
-        ("lower action bounds", found.data.env.action_low, data.env.action_low),
-        ("upper action bounds", found.data.env.action_high, data.env.action_high),
-    ]
+    pairs = _env_pairs(checkpoint, data)
     if CRITIC_PARTS & set(takes):
         pairs.append(("reward transform", found.data.reward, data.reward))
         for key, before in CRITIC_SETTINGS.items():
@@ -69,6 +65,30 @@ def check_hand_over(
             f"{path} does not fit this run:\n{differing}\n"
             "Change the run's settings to the checkpoint's, or train the offline stage again."
         )
+
+
+def check_member(checkpoint: Checkpoint, data: DataDescription) -> None:
+    """Check that a checkpoint's policy can act in a run's environment; its stage is no matter.
+
+    Raises:
+        UserError: It has no policy, or the sizes or action bounds differ.
+    """
+    differing = _differing(_env_pairs(checkpoint, data))
+    if differing:
+        raise UserError(
+            f"--model.members: {checkpoint.path} does not fit this run:\n{differing}\n"
+            "Take a policy of the same environment."
+        )
+    checkpoint.part("policy")
+
+
+def _env_pairs(checkpoint: Checkpoint, data: DataDescription) -> list[tuple[str, object, object]]:
+    theirs, ours = checkpoint.header.data.env, data.env
+    return [
+        ("observation size", theirs.obs_dim, ours.obs_dim),
+        ("lower action bounds", theirs.action_low, ours.action_low),
+        ("upper action bounds", theirs.action_high, ours.action_high),
+    ]
 
 
 def check_resume(

@@ -46,6 +46,10 @@ class GaussianPolicy(Policy):
     def mode(self, observation: Tensor) -> Tensor:
         """The most likely action, float32: `[B, obs_dim] -> [B, action_dim]`."""
         raw: Tensor = self.net(observation)
+        return self.mode_of(raw)
+
+    def mode_of(self, raw: Tensor) -> Tensor:
+        """The most likely action, float32, for an output of the network `[..., action_dim]`."""
         return self.centre + self.half_width * torch.tanh(raw.float())
 
     def sample(self, observation: Tensor) -> Tensor:

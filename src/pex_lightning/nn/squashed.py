@@ -47,7 +47,12 @@ class SquashedGaussianPolicy(Policy):
 
     def mode(self, observation: Tensor) -> Tensor:
         """The image of the Gaussian's mean, float32: `[B, obs_dim] -> [B, action_dim]`."""
-        return self._squashed(self._mean_and_log_std(observation)[0])
+        out: Tensor = self.net(observation)
+        return self.mode_of(out)
+
+    def mode_of(self, raw: Tensor) -> Tensor:
+        """The same for an output of the network `[..., 2 · action_dim]`."""
+        return self._squashed(raw.float().chunk(2, dim=-1)[0])
 
     def sample(self, observation: Tensor) -> Tensor:
         """A random action: `[B, obs_dim] -> [B, action_dim]`."""

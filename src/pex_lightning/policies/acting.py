@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pex_lightning.nn.policy import Policy
+
+PolicyFunction = Callable[[Tensor], Tensor]
+"""Maps observations `[n, obs_dim]` float32 to actions `[n, act_dim]`."""
 
 
 class Choice(NamedTuple):
@@ -66,8 +69,8 @@ class ActingPolicy(nn.Module, ABC):
         """
         return {}
 
-    def alone(self, member: int) -> ActingPolicy | None:
-        """A policy that acts with one of the `members`; None where none can act alone."""
+    def alone(self, member: int) -> PolicyFunction | None:
+        """What one of the `members` does in evaluation; None if it cannot act alone."""
         return None
 
 

@@ -30,16 +30,18 @@ class Admission(ChoiceRule):
         self.rule = rule
         self.register_buffer("share", torch.ones(()))
 
-    def probs(self, values: Tensor) -> Tensor:
+    def probs(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
         """The mixture of both choices."""
-        frozen = torch.nn.functional.pad(self.rule.probs(values[:-1]), (0, 1))
-        return torch.lerp(frozen, self.rule.probs(values), self.share)
+        alone = self.rule.probs(values[:-1], None if filled is None else filled[:-1])
+        frozen = torch.nn.functional.pad(alone, (0, 1))
+        return torch.lerp(frozen, self.rule.probs(values, filled), self.share)
 
-    def best(self, values: Tensor) -> Tensor:
+    def best(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
         """The favourite among all members with probability `share`, else among the frozen."""
         admitted = torch.rand(values.shape[1], device=values.device) < self.share
-        return torch.where(admitted, self.rule.best(values), self.rule.best(values[:-1]))
+        frozen = self.rule.best(values[:-1], None if filled is None else filled[:-1])
+        return torch.where(admitted, self.rule.best(values, filled), frozen)
 
-    def diagnose(self, values: Tensor) -> Mapping[str, Tensor]:
+    def diagnose(self, values: Tensor, filled: Tensor | None = None) -> Mapping[str, Tensor]:
         """What the wrapped rule says of all members, and `admitted`, the share."""
-        return {**self.rule.diagnose(values), "admitted": self.share}
+        return {**self.rule.diagnose(values, filled), "admitted": self.share}

@@ -19,14 +19,20 @@ class ChoiceRule(nn.Module, ABC):
     """From the values of the members' candidates to a choice between the members."""
 
     @abstractmethod
-    def probs(self, values: Tensor) -> Tensor:
-        """P(i|s) for values `[M, B]`: `[B, M]`; each row sums to one."""
+    def probs(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
+        """P(i|s) for values `[M, B]`: `[B, M]`; each row sums to one.
 
-    def best(self, values: Tensor) -> Tensor:
+        Args:
+            values: Values of the members' candidates.
+            filled: Which places of the set hold a member, `[M]` bool; the others have probability
+                0. None if all do.
+        """
+
+    def best(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
         """The member that the rule favours most, for values `[M, B]`: `[B]` int64."""
-        return self.probs(values).argmax(-1)
+        return self.probs(values, filled).argmax(-1)
 
-    def diagnose(self, values: Tensor) -> Mapping[str, Tensor]:
+    def diagnose(self, values: Tensor, filled: Tensor | None = None) -> Mapping[str, Tensor]:
         """Scalars that say how the rule chooses by values `[M, B]`, by name."""
         return {}
 
@@ -43,17 +49,24 @@ class Boltzmann(ChoiceRule):
         super().__init__()
         self.inv_temperature = inv_temperature
 
-    def probs(self, values: Tensor) -> Tensor:
+    def probs(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
         """The softmax over the members."""
         scale = self.inv_temperature
         if isinstance(scale, InverseTemperature):
-            return torch.softmax(scale.value * values.movedim(0, -1), dim=-1)
-        return torch.softmax(scale * values.movedim(0, -1), dim=-1)
+            logits = scale.value * values.movedim(0, -1)
+        else:
+            logits = scale * values.movedim(0, -1)
+        if filled is not None:
+            logits = logits.masked_fill(~filled, -math.inf)
+        return torch.softmax(logits, dim=-1)
 
-    def diagnose(self, values: Tensor) -> Mapping[str, Tensor]:
+    def diagnose(self, values: Tensor, filled: Tensor | None = None) -> Mapping[str, Tensor]:
         """`choice_entropy_fraction`, of log M, and `inv_temperature` where it changes."""
-        mean, most = entropy(self.probs(values)).mean(), math.log(values.shape[0])
-        found = {"choice_entropy_fraction": mean / most} if most else {}
+        members = values.shape[0] if filled is None else int(filled.sum())
+        found = {}
+        if members > 1:
+            mean = entropy(self.probs(values, filled)).mean()
+            found["choice_entropy_fraction"] = mean / math.log(members)
         if isinstance(self.inv_temperature, InverseTemperature):
             found["inv_temperature"] = self.inv_temperature.value.detach()
         return found
@@ -70,26 +83,26 @@ class EpsilonGreedy(ChoiceRule):
         super().__init__()
         self.epsilon = epsilon
 
-    def probs(self, values: Tensor) -> Tensor:
+    def probs(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
         """(1 − ε) for the best member, and ε shared by all."""
-        members = values.shape[0]
+        if filled is not None:
+            values = values.masked_fill(~filled.unsqueeze(-1), -math.inf)
         # `one_hot` reads its input on the host, which compiled code cannot.
-        indices = torch.arange(members, device=values.device)
+        indices = torch.arange(values.shape[0], device=values.device)
         best = (values.argmax(0).unsqueeze(-1) == indices).to(values.dtype)
-        return (1.0 - self.epsilon) * best + self.epsilon / members
+        return torch.lerp(best, _uniform(values, filled), self.epsilon)
 
 
 class Uniform(ChoiceRule):
     """Every member with the same probability, whatever its value."""
 
-    def probs(self, values: Tensor) -> Tensor:
+    def probs(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
         """1 / M."""
-        members, batch = values.shape
-        return values.new_full((batch, members), 1.0 / members)
+        return _uniform(values, filled)
 
-    def best(self, values: Tensor) -> Tensor:
+    def best(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
         """A random member, as none is favoured."""
-        return draw(self.probs(values))
+        return draw(self.probs(values, filled))
 
 
 def choice_rule(
@@ -107,6 +120,14 @@ def choice_rule(
     if name == "uniform":
         return Uniform()
     return EpsilonGreedy(epsilon if name == "epsilon_greedy" else 0.0)
+
+
+def _uniform(values: Tensor, filled: Tensor | None) -> Tensor:
+    """The same probability for every member, for values `[M, B]`: `[B, M]`."""
+    members, batch = values.shape
+    if filled is None:
+        return values.new_full((batch, members), 1.0 / members)
+    return (filled / filled.sum()).to(values.dtype).expand(batch, members)
 
 
 def draw(probs: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pex_lightning.policies.acting import ActingPolicy, Choice, SinglePolicy
+from pex_lightning.policies.acting import ActingPolicy, Choice, PolicyFunction
 from pex_lightning.policies.choice import ChoiceRule, draw
 from pex_lightning.policies.policy_set import PolicySet
 from pex_lightning.policies.values import CandidateValues
@@ -43,7 +43,7 @@ class CompositePolicy(ActingPolicy):
         with torch.no_grad():
             candidates = self.policies.candidates(observation)
             values = self.values(observation, candidates)
-            probs = self.rule.probs(values)
+            probs = self.rule.probs(values, self.policies.filled)
             index = draw(probs)
             return Choice(_rows(candidates, index), index, probs, memory), values
 
@@ -56,22 +56,28 @@ class CompositePolicy(ActingPolicy):
         sampled = self.policies.learner.sample(observation)
         candidates[-1] = torch.where(explore, sampled, candidates[-1])
         values = self.values(observation, candidates)
-        best = self.rule.best(values)
+        best = self.rule.best(values, self.policies.filled)
         explore = torch.rand(batch, device=device) < self.eval_epsilon
-        index = torch.where(explore, draw(self.rule.probs(values)), best)
+        index = torch.where(explore, draw(self.rule.probs(values, self.policies.filled)), best)
         return _rows(candidates, index), memory
 
     @torch.no_grad()
     def diagnose(self, observation: Tensor) -> Mapping[str, Tensor]:
         """`q/<member>`, the value of each candidate; `admitted`; what the rule says."""
-        values = self.choose(observation, self.initial_memory(observation))[1]
-        means = zip(self.members, values.mean(-1), strict=True)
-        found = {f"q/{name}": value for name, value in means}
-        return {**found, "admitted": values.new_ones(()), **self.rule.diagnose(values)}
+        values = self.values(observation, self.policies.candidates(observation))
+        found = {
+            f"q/{name}": value
+            for number, (name, value) in enumerate(zip(self.members, values.mean(-1), strict=True))
+            if self.policies.is_filled(number)
+        }
+        filled = self.policies.filled
+        return {**found, "admitted": values.new_ones(()), **self.rule.diagnose(values, filled)}
 
-    def alone(self, member: int) -> SinglePolicy:
-        """One member of Π."""
-        return SinglePolicy(self.policies.member(member), self.members[member])
+    def alone(self, member: int) -> PolicyFunction | None:
+        """The mode of one member of Π; None of a place that is not filled."""
+        if not self.policies.is_filled(member):
+            return None
+        return self.policies.mode_of(member)
 
 
 def _rows(candidates: Tensor, index: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pex_lightning.policies.acting import ActingPolicy, Choice, SinglePolicy
+from pex_lightning.policies.acting import ActingPolicy, Choice, PolicyFunction
 from pex_lightning.policies.policy_set import PolicySet
 
 
@@ -34,6 +34,6 @@ class GuidedPolicy(ActingPolicy):
         probs = torch.stack((guided, ~guided), dim=-1).to(action.dtype)
         return Choice(action, (~guided).long(), probs, memory)
 
-    def alone(self, member: int) -> SinglePolicy:
-        """The guide or the learner."""
-        return SinglePolicy(self.policies.member(member), self.members[member])
+    def alone(self, member: int) -> PolicyFunction:
+        """The mode of the guide or of the learner."""
+        return self.policies.mode_of(member)

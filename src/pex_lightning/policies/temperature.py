@@ -64,6 +64,7 @@ class AdaptedTemperature(InverseTemperature):
     def __init__(self, start: float, target: float, members: int) -> None:
         super().__init__()
         self.log_value = nn.Parameter(torch.tensor(math.log(start)))
+        self.target = target
         self.target_entropy = target * math.log(members)
 
     @property
@@ -71,10 +72,14 @@ class AdaptedTemperature(InverseTemperature):
         """Exp of what learns."""
         return self.log_value.detach().exp()
 
-    def loss(self, mean_entropy: Tensor) -> Tensor:
+    def loss(self, mean_entropy: Tensor, filled: Tensor | None = None) -> Tensor:
         """Log α · (target − mean entropy), whose gradient is the gap.
 
         Args:
             mean_entropy: Mean entropy of the choice on a batch, a scalar without gradient.
+            filled: Which places of the set hold a member, `[M]` bool, where not all do: M of the
+                target is their number.
         """
-        return self.log_value * (self.target_entropy - mean_entropy)
+        if filled is None:
+            return self.log_value * (self.target_entropy - mean_entropy)
+        return self.log_value * (self.target * filled.sum().log() - mean_entropy)

@@ -179,7 +179,7 @@ class UpdateExecutor:
             return f"updates on {device} are not compiled"
         if device == "cpu" and not has_compiler():
             return "there is no C++ compiler in the path (g++, clang++ on macOS, or $CXX)"
-        return None
+        return self._rule.uncompiled_reason()
 
     def _begin(self, batch: Batch) -> None:
         """Begin to compile; a failure is stored for `_finish`, which all processes call."""

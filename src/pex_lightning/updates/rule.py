@@ -42,3 +42,7 @@ class UpdateRule(LightningModule, ABC):
         run needs no further state.
         """
         return {}
+
+    def uncompiled_reason(self) -> str | None:
+        """Why losses cannot be compiled, where that is known beforehand; None if they can."""
+        return None
