@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,3 +42,19 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+@contextlib.contextmanager
+def own_random_stream(seed: int, device: torch.device) -> Iterator[None]:
+    """Use random streams seeded with `seed` on the CPU and `device`; then restore the old ones."""
+    if device.type != "cuda":
+        with torch.random.fork_rng(devices=[]):
+            # `torch.manual_seed` would also seed GPUs, whose streams are not restored here.
+            torch.default_generator.manual_seed(seed)
+            yield
+        return
+    index = torch.cuda.current_device() if device.index is None else device.index
+    with torch.random.fork_rng(devices=[index]), torch.cuda.device(index):
+        torch.default_generator.manual_seed(seed)
+        torch.cuda.manual_seed(seed)
+        yield

@@ -7,7 +7,9 @@ import torch
 
 from pex_lightning.callbacks.csv_logger import MetricsCSV
 from pex_lightning.callbacks.evaluation import Evaluation, evaluation_metrics
+from pex_lightning.callbacks.metrics import TrainMetrics
 from pex_lightning.evaluation.rollouts import EvaluationResult
+from pex_lightning.policies.composite import CompositePolicy
 
 
 def rows(toy: Any) -> list[dict[str, Any]]:
@@ -18,7 +20,8 @@ def rows(toy: Any) -> list[dict[str, Any]]:
 
 
 def train(toy: Any, steps: int, every: int, name: str = "IQL", **settings: Any) -> Evaluation:
-    evaluation = Evaluation(2, every, seed=7, num_envs=1)
+    members = settings.pop("members", "never")
+    evaluation = Evaluation(2, every, seed=7, num_envs=1, members=members)
     callbacks = [evaluation, *settings.pop("callbacks", [])]
     step = settings.pop("resume_step", 0)
     logger = MetricsCSV(toy.folder, step)
@@ -85,17 +88,93 @@ def test_a_resumed_run_is_not_evaluated_where_it_starts(toy: Any) -> None:
     assert resumed.latest["eval/return"] == 15.0
 
 
-def test_evaluating_changes_nothing_in_training(toy: Any) -> None:
+def test_evaluating_and_reporting_change_nothing_in_training(toy: Any) -> None:
     results = []
     for evaluate in (True, False):
         module = toy.algorithm("PEX")
         boundary = toy.Boundary(5)
-        callbacks = [Evaluation(2, 5, seed=7, num_envs=1)] if evaluate else [boundary]
+        evaluation = Evaluation(2, 5, seed=7, num_envs=1, members="always")
+        callbacks = [evaluation, TrainMetrics(evaluation)] if evaluate else [boundary]
         torch.manual_seed(3)
-        toy.fit(module, 20, callbacks=callbacks)
+        toy.fit(module, 20, callbacks=callbacks, log_every_n_steps=5)
         assert module.training
         results.append([value.clone() for value in module.state_dict().values()])
     assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("members", "offline_at", "online_at"),
+    [
+        ("never", [], []),
+        ("ends", ["0", "15"], ["15"]),
+        ("always", ["0", "5", "10", "15"], ["0", "5", "10", "15"]),
+    ],
+)
+def test_members_are_evaluated_alone_when_they_are_to_be(
+    members: str, offline_at: list[str], online_at: list[str], toy: Any
+) -> None:
+    train(toy, 15, 5, name="PEX", members=members)
+    found = rows(toy)
+    assert [row["step"] for row in found] == ["0", "5", "10", "15"]
+    assert [row["step"] for row in found if "eval/offline/return" in row] == offline_at
+    assert [row["step"] for row in found if "eval/online/return" in row] == online_at
+
+
+@pytest.mark.parametrize("name", ["PEX", "JSRL", "BT"])
+def test_a_member_alone_acts_as_that_member_on_the_same_starts(
+    name: str, toy: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = toy.online_data(env_kwargs={"reports_success": True})
+    with caplog.at_level(logging.INFO, "pex_lightning"):
+        evaluation = train(toy, 5, 5, name=name, members="always", data=data)
+    for member in ("offline", "online"):
+        assert evaluation.latest[f"eval/{member}/return"] == 15.0
+        assert f"  {member} alone: return 15 ± 0  success 100 %" in caplog.text
+    kept = [evaluation.latest[f"eval/starts_{what}"] for what in ("kept", "lost", "won")]
+    assert kept == [2.0, 0.0, 0.0]
+
+
+def test_one_policy_has_no_members_to_evaluate(toy: Any) -> None:
+    evaluation = train(toy, 5, 5, members="always")
+    assert set(evaluation.latest) == {"eval/return", "eval/length"}
+
+
+@pytest.mark.parametrize("able", [(), (0,), (1,)])
+def test_members_that_cannot_act_alone_are_left_out(
+    able: tuple[int, ...], toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = CompositePolicy.alone
+
+    def perhaps(self: CompositePolicy, member: int) -> Any:
+        return alone(self, member) if member in able else None
+
+    monkeypatch.setattr(CompositePolicy, "alone", perhaps)
+    evaluation = train(toy, 5, 5, name="PEX", members="always")
+    found = {name for name in ("offline", "online") if f"eval/{name}/return" in evaluation.latest}
+    assert found == {("offline", "online")[member] for member in able}
+
+
+def test_the_solved_starts_outlast_a_resume_with_the_same_episodes_alone(toy: Any) -> None:
+    from pex_lightning.callbacks.checkpoint import RunCheckpoint
+
+    def run(steps: int, episodes: int = 2, resume: Any = None) -> Evaluation:
+        evaluation = Evaluation(episodes, 5, seed=7, num_envs=1, members="ends")
+        saver = RunCheckpoint(toy.folder, 10**6, evaluation)
+        data = toy.online_data(env_kwargs={"reports_success": True})
+        stop = [toy.StopAt(steps)]
+        module = toy.algorithm("PEX")
+        toy.fit(module, 20, data=data, callbacks=[evaluation, *stop, saver], resume=resume)
+        return evaluation
+
+    run(5)
+    path = toy.folder / "last.ckpt"
+    resumed = run(10, resume=path)
+    # The offline policy is not evaluated again, as it is known what it solves.
+    assert "eval/offline/return" not in resumed.latest
+    assert resumed.latest["eval/starts_kept"] == 2.0
+    other = run(15, episodes=3, resume=path)
+    assert "eval/offline/return" in other.latest
+    assert other.latest["eval/starts_kept"] == 3.0
 
 
 def test_one_line_says_how_it_went(toy: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -50,6 +50,8 @@ def test_a_row_at_the_first_chunk_end_of_each_interval(
 def test_offline_rows_hold_the_learners_diagnostics(toy: Any) -> None:
     (_, row), *_ = train(toy, 10, 10)
     assert {"train/q_loss", "train/v_loss", "train/policy_loss", "train/weight"} <= set(row)
+    assert {"train/q_disagreement", "train/weight_at_cap", "train/weight_near_zero"} <= set(row)
+    assert not any(name.startswith("train/q/") for name in row)
     assert row["train/updates_per_second"] > 0
     assert row["env_steps"] == 0
     assert all(isinstance(value, float | int) for value in row.values())
@@ -62,6 +64,9 @@ def test_online_rows_also_say_who_acted(toy: Any) -> None:
         assert 0 <= row["train/offline_policy_share"] <= 1
         assert 0 <= row["train/choice_entropy"] <= 0.6932
         assert row["train/episode_return"] == 15.0
+        assert {"train/q/offline", "train/q/online"} <= set(row)
+        assert 0 <= row["train/choice_entropy_fraction"] <= 1
+        assert row["train/admitted"] == 1
     assert [row["train/episodes"] for _, row in rows] == [4, 6]
 
 

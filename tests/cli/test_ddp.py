@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import signal
 from pathlib import Path
@@ -107,6 +109,20 @@ def test_each_process_steps_an_environment_of_its_own(two_processes: Path):
     assert [len(rank["collected"]) for rank in ranks] == [45, 45]
     assert [rank["env_steps"] for rank in ranks] == [90, 90]
     assert not torch.equal(ranks[0]["collected"], ranks[1]["collected"])
+
+
+@pytest.mark.slow
+def test_diagnostics_are_those_of_all_episodes_and_written_once(two_processes: Path):
+    folder = two_processes / "tiny" / "online"
+    found = json.loads((folder / "diagnostics.json").read_text())
+    assert (found["gradient_steps"], found["env_steps"]) == (40, 90)
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["0", "10", "20", "30", "40"]
+    assert rows[0]["eval/offline/return"]
+    # Two episodes, one in each process.
+    starts = [float(rows[0][f"eval/starts_{what}"]) for what in ("kept", "lost", "won")]
+    assert sum(starts[:2]) == 2 * float(rows[0]["eval/offline/success"])
 
 
 @pytest.mark.slow

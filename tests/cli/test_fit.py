@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,24 @@ def test_metrics_have_the_documented_columns(finished: Path):
     assert evaluated == [0, 20, 40]
     assert [int(row["env_steps"]) for row in rows][-1] == 90
     assert all(0.0 <= float(row["train/offline_policy_share"]) <= 1.0 for row in rows[1:])
+    diagnostics = {"q_disagreement", "q_size", "weight_at_cap", "weight_near_zero", "q/offline"}
+    assert {f"train/{name}" for name in diagnostics} <= set(rows[0])
+    alone = [int(row["step"]) for row in rows if row["eval/offline/score"]]
+    assert alone == [0, 40]
+    assert [int(row["step"]) for row in rows if row["eval/online/score"]] == [40]
+    assert [bool(row["eval/starts_lost"]) for row in rows] == [True, False, True, False, True]
+
+
+def test_an_online_stage_is_summed_up(finished: Path):
+    found = json.loads((finished / "online" / "diagnostics.json").read_text())
+    assert (found["gradient_steps"], found["env_steps"], found["finished"]) == (40, 90, True)
+    assert set(found["members"]) == {"offline", "online"}
+    assert not (finished / "offline" / "diagnostics.json").exists()
+
+
+def test_members_are_evaluated_at_known_times_alone(command, tiny, refused, tmp_path: Path):
+    outcome = command(*tiny(tmp_path, "--evaluation.members=sometimes"))
+    refused(outcome, "evaluation.members", "never", "ends", "always")
 
 
 def test_the_critic_and_the_policy_are_handed_over(finished: Path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pex_lightning.losses.iql import policy_loss, q_loss, value_loss
+from pex_lightning.losses.iql import policy_diagnostics, policy_loss, q_loss, value_loss
 
 RNG = np.random.default_rng(0)
 B = 32
@@ -82,3 +82,11 @@ def test_the_advantage_given_on_is_detached() -> None:
     found = value_loss(torch.ones(B), value, 0.7)
     assert found.loss.requires_grad
     assert not found.advantage.requires_grad
+
+
+def test_the_shares_of_weights_at_the_cap_and_near_0_are_told() -> None:
+    advantage = torch.tensor([5.0, 4.7, 4.5, 0.0, -4.5, -4.7, -4.8, -9.0])
+    q = q_loss(torch.zeros(2, 8), torch.zeros(8), torch.zeros(8).bool(), torch.zeros(8), 0.9)
+    found = policy_diagnostics(q, advantage, policy_loss(torch.zeros(8), advantage, 1.0))
+    assert found["weight_at_cap"] == 2 / 8
+    assert found["weight_near_zero"] == 3 / 8

@@ -6,6 +6,7 @@ import torch
 from pex_lightning.policies.admission import Admission
 from pex_lightning.policies.choice import (
     Boltzmann,
+    ChoiceRule,
     EpsilonGreedy,
     Uniform,
     choice_rule,
@@ -108,3 +109,21 @@ def test_an_adapted_temperature_settles_at_its_entropy(start: float) -> None:
         loss.backward()
         optimizer.step()
     assert entropy(rule.probs(values)).mean().item() == pytest.approx(0.6 * math.log(3), abs=0.01)
+
+
+def test_a_boltzmann_choice_tells_the_fraction_of_its_largest_entropy() -> None:
+    values = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
+    for scale in (0.0, 1.0, 5.0):
+        rule = Boltzmann(scale)
+        expected = entropy(rule.probs(values)).mean() / math.log(3)
+        torch.testing.assert_close(rule.diagnose(values)["choice_entropy_fraction"], expected)
+    changing = Boltzmann(AdaptedTemperature(2.0, target=0.6, members=3))
+    assert changing.diagnose(values)["inv_temperature"].item() == pytest.approx(2.0)
+    assert not changing.diagnose(values)["inv_temperature"].requires_grad
+    # A choice between one is certain.
+    assert rule.diagnose(values[:1]) == {}
+
+
+@pytest.mark.parametrize("rule", [EpsilonGreedy(0.1), Uniform()])
+def test_rules_whose_entropy_is_set_tell_none(rule: ChoiceRule) -> None:
+    assert rule.diagnose(torch.randn(3, 64)) == {}

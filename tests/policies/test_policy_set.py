@@ -5,7 +5,7 @@ from pex_lightning.nn.critic import Critic
 from pex_lightning.nn.gaussian import GaussianPolicy
 from pex_lightning.policies.acting import ActingPolicy, Choice, SinglePolicy
 from pex_lightning.policies.admission import Admission
-from pex_lightning.policies.choice import Boltzmann
+from pex_lightning.policies.choice import Boltzmann, EpsilonGreedy
 from pex_lightning.policies.composite import CompositePolicy
 from pex_lightning.policies.policy_set import PolicySet
 from pex_lightning.policies.values import CriticValues
@@ -225,3 +225,51 @@ def test_a_frozen_member_has_the_sizes_of_the_policy_that_it_is() -> None:
     loaded.load_state_dict(policies.state_dict())
     assert torch.equal(loaded.modes(STATES), policies.modes(STATES))
     assert not any(p.requires_grad for p in loaded.frozen.parameters())
+
+
+@pytest.mark.parametrize("member", [0, 1, 2])
+def test_a_member_alone_is_evaluated_by_its_mode(member: int) -> None:
+    acting = composite(frozen=2)
+    assert torch.equal(acting.alone(member)(STATES), acting.policies.modes(STATES)[member])
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_place_for_a_member_to_come_acts_and_is_told_of_once_it_is_filled(filled: bool) -> None:
+    policies = PolicySet([policy(), policy()], policy(), ("old", "place", "new"), places=1)
+    values = CriticValues(Critic(3, 2, [8], 2))
+    acting = CompositePolicy(policies, values, Admission(Boltzmann(0.0)), 0.1)
+    if filled:
+        policies.fill(0, policy().state_dict())
+    assert (acting.alone(1) is not None) == filled
+    found = acting.diagnose(STATES)
+    assert ("q/place" in found) == filled
+    assert found["choice_entropy_fraction"].item() == pytest.approx(1.0)
+
+
+def test_a_policy_of_one_has_nobody_who_could_act_alone_and_nothing_to_diagnose() -> None:
+    single = SinglePolicy(policy())
+    assert single.alone(0) is None
+    assert single.diagnose(STATES) == {}
+
+
+def test_a_composite_policy_of_three_tells_of_each_candidate_and_of_admission() -> None:
+    acting = composite(frozen=2)
+    acting.rule.share.fill_(0.25)
+    found = acting.diagnose(STATES)
+    assert set(found) == {
+        "q/frozen 0",
+        "q/frozen 1",
+        "q/learner",
+        "admitted",
+        "choice_entropy_fraction",
+    }
+    assert all(value.shape == () and not value.requires_grad for value in found.values())
+    modes = acting.policies.modes(STATES)
+    torch.testing.assert_close(found["q/frozen 1"], acting.values(STATES, modes)[1].mean())
+    assert found["admitted"] == 0.25
+
+
+def test_without_admission_all_are_admitted() -> None:
+    acting = composite()
+    acting.rule = EpsilonGreedy(0.1)
+    assert acting.diagnose(STATES)["admitted"] == 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -16,9 +16,12 @@ from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.data.description import DataDescription
 from pex_lightning.data.stage_data import stage_data
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
-from pex_lightning.policies.acting import ActingPolicy, Choice
+from pex_lightning.evaluation.starts import SolvedStarts
+from pex_lightning.policies.acting import ActingPolicy, Choice, PolicyFunction
 
 _log = logging.getLogger(__name__)
+
+MembersWhen = Literal["never", "ends", "always"]
 
 
 class _BrokenOffError(Exception):
@@ -44,11 +47,27 @@ class _Interruptible(ActingPolicy):
         return self.policy.evaluation_action(observation, memory)
 
 
+def _interruptible(act: PolicyFunction, interrupt: GracefulInterrupt) -> PolicyFunction:
+    """The same for a function."""
+
+    def checked(observation: torch.Tensor) -> torch.Tensor:
+        if interrupt.received:
+            raise _BrokenOffError
+        return act(observation)
+
+    return checked
+
+
 class Evaluation(Callback):
     """Evaluates the acting policy in separate environments and logs `eval/*`.
 
     It does so at the start, every `every` gradient steps and at the end, always with the same
     seeds, so that only the policy makes scores differ. The processes of a run share the episodes.
+
+    Where an acting policy has several members, each of them can be evaluated alone on the same
+    starts, which is logged as `eval/<member>/*`. `eval/starts_kept`, `starts_lost` and `starts_won`
+    then count the starts that the offline members solved at first and that the policy solves now
+    or does not, and those that it alone solves.
 
     Args:
         episodes: Episodes of one evaluation, over all processes; at least one each.
@@ -56,6 +75,8 @@ class Evaluation(Callback):
         seed: Seed of the first episode; episode i uses `seed + i`.
         num_envs: Environments that run at a time in each process.
         interrupt: If given, a signal that it receives breaks off an evaluation.
+        members: When members are evaluated alone: `never`; at the `ends`, which is the offline
+            members in the first evaluation and all members in the last one; or `always`.
 
     Attributes:
         latest: The metrics of the last evaluation, by name; empty before the first.
@@ -70,12 +91,15 @@ class Evaluation(Callback):
         seed: int,
         num_envs: int | None = None,
         interrupt: GracefulInterrupt | None = None,
+        members: MembersWhen = "never",
     ) -> None:
         self._episodes = episodes
         self._every = every
         self._seed = seed
         self._num_envs = num_envs
         self._interrupt = interrupt
+        self._members: MembersWhen = members
+        self._solved: SolvedStarts | None = None
         self._evaluator: Evaluator | None = None
         self.evaluated_at: int | None = None
         self.seconds = 0.0
@@ -114,25 +138,42 @@ class Evaluation(Callback):
         self._close()
 
     def state_dict(self) -> dict[str, Any]:
-        """The last metrics and the gradient step of their evaluation."""
-        return {"latest": dict(self.latest), "evaluated_at": self.evaluated_at}
+        """The last metrics, the gradient step of their evaluation, and the solved starts."""
+        state = {"latest": dict(self.latest), "evaluated_at": self.evaluated_at}
+        if self._solved is not None:
+            solved = self._solved.solved.tolist()
+            state["solved"] = {"seed": self._solved.seed, "starts": solved}
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.latest = dict(state_dict["latest"])
         self.evaluated_at = state_dict["evaluated_at"]
+        solved = state_dict.get("solved")
+        if solved is not None:
+            starts = np.array([bool(start) for start in solved["starts"]], dtype=bool)
+            self._solved = SolvedStarts(int(solved["seed"]), len(starts), starts)
 
     def _evaluate(self, trainer: Trainer, module: Algorithm) -> None:
         start = time.perf_counter()
         stage = stage_data(trainer)
         data = stage.describe()
         try:
-            mine = self._run_share(trainer, module, data)
+            policy = module.acting_policy()
+            result = self._run(trainer, policy, module.device, data)
+            if self._solved is not None and not self._solved.are(self._seed, result.episodes):
+                # A run that is resumed with other episodes.
+                self._solved = None
+            alone = self._run_members(trainer, policy, module.device, data)
         except _BrokenOffError:
             self._close()
             return
-        result = _gather(mine, trainer.world_size)
         metrics = evaluation_metrics(result, data)
+        for name, of_member in alone.items():
+            metrics |= evaluation_metrics(of_member, data, f"eval/{name}")
+        if self._solved is not None:
+            starts = self._solved.compare(result)
+            metrics |= {f"eval/{name}": count for name, count in starts.items()}
         self.latest, self.evaluated_at = metrics, trainer.global_step
         module.on_evaluation(metrics)
         for logger in trainer.loggers:
@@ -141,17 +182,23 @@ class Evaluation(Callback):
         trainer.callback_metrics.update(tensors)
         seconds = time.perf_counter() - start
         self.seconds += seconds
-        _log.info(_summary(result, metrics, data, trainer.global_step, stage.env_steps, seconds))
+        _log.info(_summary(result, data, trainer.global_step, stage.env_steps, seconds))
+        for name, of_member in alone.items():
+            _log.info(f"  {name} alone: {_outcome(of_member, data)}")
 
     def _close(self) -> None:
         if self._evaluator is not None:
             self._evaluator.close()
             self._evaluator = None
 
-    def _run_share(
-        self, trainer: Trainer, module: Algorithm, data: DataDescription
+    def _run(
+        self,
+        trainer: Trainer,
+        policy: ActingPolicy | PolicyFunction,
+        device: torch.device,
+        data: DataDescription,
     ) -> EvaluationResult:
-        """Run this process's share of the episodes."""
+        """Run this process's share of the episodes, and join it with the others'."""
         world, rank = trainer.world_size, trainer.global_rank
         episodes = max(self._episodes, world)
         first = episodes * rank // world
@@ -166,20 +213,50 @@ class Evaluation(Callback):
                 num_workers=None if world == 1 else 1,
             )
         interrupt = self._interrupt if world == 1 else None
-        policy = module.acting_policy()
         if interrupt is not None:
-            policy = _Interruptible(policy, interrupt)
-        return self._evaluator.run(policy, module.device)
+            if isinstance(policy, ActingPolicy):
+                policy = _Interruptible(policy, interrupt)
+            else:
+                policy = _interruptible(policy, interrupt)
+        return _gather(self._evaluator.run(policy, device), world)
+
+    def _run_members(
+        self, trainer: Trainer, policy: ActingPolicy, device: torch.device, data: DataDescription
+    ) -> dict[str, EvaluationResult]:
+        """Evaluate those members alone for whom it is time, by name; the learner is the last."""
+        *offline, learner = range(len(policy.members))
+        at_end = 0 < trainer.max_steps <= trainer.global_step
+        if self._members == "never" or not offline:
+            return {}
+        if self._members == "always" or at_end:
+            due = [*offline, learner]
+        else:
+            due = offline if self._solved is None else []
+        found = {}
+        for member in due:
+            alone = policy.alone(member)
+            if alone is not None:
+                found[policy.members[member]] = self._run(trainer, alone, device, data)
+        names = [policy.members[member] for member in offline]
+        before = [found[name] for name in names if name in found]
+        if self._solved is None and before:
+            self._solved = SolvedStarts.of(self._seed, before)
+        return found
 
 
-def evaluation_metrics(result: EvaluationResult, data: DataDescription) -> dict[str, float]:
-    """`eval/return`, `eval/length` and, if known, `eval/success` and `eval/score`."""
-    metrics = {"eval/return": result.return_mean, "eval/length": float(result.lengths.mean())}
+def evaluation_metrics(
+    result: EvaluationResult, data: DataDescription, prefix: str = "eval"
+) -> dict[str, float]:
+    """`return`, `length` and, if known, `success` and `score`, after a prefix and a slash."""
+    metrics = {
+        f"{prefix}/return": result.return_mean,
+        f"{prefix}/length": float(result.lengths.mean()),
+    }
     if result.success_rate is not None:
-        metrics["eval/success"] = result.success_rate
+        metrics[f"{prefix}/success"] = result.success_rate
     reference = score_reference(data.env.id)
     if reference is not None:
-        metrics["eval/score"] = result.score(reference)
+        metrics[f"{prefix}/score"] = result.score(reference)
     return metrics
 
 
@@ -199,7 +276,6 @@ def _gather(mine: EvaluationResult, world_size: int) -> EvaluationResult:
 
 def _summary(
     result: EvaluationResult,
-    metrics: dict[str, float],
     data: DataDescription,
     gradient_steps: int,
     env_steps: int,
@@ -209,11 +285,18 @@ def _summary(
     parts = [f"step {gradient_steps:,}"]
     if env_steps:
         parts.append(f"env steps {env_steps:,}")
-    parts.append(f"return {result.return_mean:.3g} ± {result.return_std:.2g}")
+    parts.append(_outcome(result, data))
+    return f"{'  '.join(parts)}  ({result.episodes} episodes, {seconds:.1f} s)"
+
+
+def _outcome(result: EvaluationResult, data: DataDescription) -> str:
+    """Return, and success and score where they are known."""
+    parts = [f"return {result.return_mean:.3g} ± {result.return_std:.2g}"]
     if result.success_rate is not None:
         parts.append(f"success {100 * result.success_rate:.0f} %")
-    if "eval/score" in metrics:
+    reference = score_reference(data.env.id)
+    if reference is not None:
         # A line may be read out of context, so it names the dataset of the score.
         kind = " (not a D4RL score)" if data.d4rl_score() is False else ""
-        parts.append(f"score {metrics['eval/score']:.1f}{kind} on {data.dataset}")
-    return f"{'  '.join(parts)}  ({result.episodes} episodes, {seconds:.1f} s)"
+        parts.append(f"score {result.score(reference):.1f}{kind} on {data.dataset}")
+    return "  ".join(parts)

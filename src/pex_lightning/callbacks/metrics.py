@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from tensordict import TensorDictBase
 
+from pex_lightning.algorithms.base import Algorithm
+from pex_lightning.algorithms.diagnosis import diagnose
 from pex_lightning.callbacks.evaluation import Evaluation
 from pex_lightning.data.stage_data import stage_data
 
@@ -14,24 +17,36 @@ from pex_lightning.data.stage_data import stage_data
 class TrainMetrics(Callback):
     """Logs `train/*` every `trainer.log_every_n_steps` gradient steps.
 
-    These are the diagnostics of the module's last update and, since the last report, statistics of
-    the collected frames and `train/updates_per_second`, without the time of evaluations.
+    These are the diagnostics of the module's last update, what `diagnose` finds on its batch, and,
+    since the last report, statistics of the collected frames and `train/updates_per_second`,
+    without the time of evaluations.
 
     Args:
         evaluation: Measures how long evaluations take; None if there are none.
+
+    Attributes:
+        latest: The metrics of the last report, by name; empty before the first.
+        reported_at: The gradient step of the last report.
     """
 
     def __init__(self, evaluation: Evaluation | None = None) -> None:
         self._evaluation = evaluation
         self._logged_at = 0
         self._since = 0.0
+        self.latest: dict[str, float] = {}
+        self.reported_at: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting steps and time."""
         self._logged_at, self._since = trainer.global_step, self._training_time()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: TensorDictBase,
+        batch_idx: int,
     ) -> None:
         """Log if a report is due."""
         steps = trainer.global_step - self._logged_at
@@ -39,8 +54,10 @@ class TrainMetrics(Callback):
         if steps == 0 or every == 0 or trainer.global_step // every == self._logged_at // every:
             return
         now = self._training_time()
-        diagnostics: dict[str, Any] = pl_module.diagnostics  # type: ignore[assignment]
-        metrics = {f"train/{name}": float(value) for name, value in diagnostics.items()}
+        module = cast(Algorithm, pl_module)
+        metrics = {f"train/{name}": float(value) for name, value in module.diagnostics.items()}
+        for name, value in diagnose(module, batch).items():
+            metrics[f"train/{name}"] = value
         metrics["train/updates_per_second"] = steps / (now - self._since)
         data = stage_data(trainer)
         for name, value in data.take_statistics().items():
@@ -49,6 +66,7 @@ class TrainMetrics(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics, trainer.global_step)
         self._logged_at, self._since = trainer.global_step, now
+        self.latest, self.reported_at = metrics, trainer.global_step
 
     def _training_time(self) -> float:
         """Seconds on a clock that stops during evaluations."""

@@ -18,7 +18,9 @@ from pex_lightning.algorithms import Algorithm
 from pex_lightning.algorithms.checks import check_precision, default_hyper_parameters, method_name
 from pex_lightning.callbacks.checkpoint import BEST, LAST, RunCheckpoint
 from pex_lightning.callbacks.csv_logger import MetricsCSV
+from pex_lightning.callbacks.diagnostics import DiagnosticsSummary
 from pex_lightning.callbacks.evaluation import Evaluation
+from pex_lightning.callbacks.failure_signs import FailureSigns
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
 from pex_lightning.callbacks.metrics import TrainMetrics
 from pex_lightning.callbacks.progress import RunProgressBar
@@ -32,7 +34,14 @@ from pex_lightning.handover import Checkpoint, check_resume
 from pex_lightning.handover.checkpoint import Stage as StageName
 from pex_lightning.seeding import derive_seed
 
-_OF_DAMAGED_STATE = (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError)
+_OF_DAMAGED_STATE = (
+    AttributeError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True)
@@ -188,8 +197,13 @@ class Stage:
             seed=derive_seed("evaluation", self.seed) % 2**31 if seed is None else seed,
             num_envs=settings.num_envs,
             interrupt=interrupt,
+            members=settings.members,
         )
-        callbacks: list[Callback] = [interrupt, evaluation, TrainMetrics(evaluation)]
+        metrics = TrainMetrics(evaluation)
+        signs = FailureSigns(metrics, evaluation)
+        callbacks: list[Callback] = [interrupt, evaluation, metrics, signs]
+        if self.data.steps_environment:
+            callbacks.append(DiagnosticsSummary(self.directory, metrics, evaluation, signs))
         if self.trainer_args.get("enable_progress_bar") is not False:
             callbacks.append(RunProgressBar(self.name, evaluation))
         callbacks.append(RunCheckpoint(self.last.parent, self.save_every, evaluation))

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 MAX_ADVANTAGE_WEIGHT = 100.0
+NEGLIGIBLE_WEIGHT = 0.01
+"""Below this weight an action counts as left out of the fit."""
 
 
 @dataclass(frozen=True)
@@ -104,4 +106,5 @@ def policy_diagnostics(q: QLoss, advantage: Tensor, policy: PolicyLoss) -> dict[
         "advantage": advantage.mean(),
         "weight": policy.weight.mean(),
         "weight_at_cap": (policy.weight >= MAX_ADVANTAGE_WEIGHT).float().mean(),
+        "weight_near_zero": (policy.weight < NEGLIGIBLE_WEIGHT).float().mean(),
     }

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pex_lightning.nn.policy import Policy
+
+PolicyFunction = Callable[[Tensor], Tensor]
+"""Maps observations `[n, obs_dim]` float32 to actions `[n, act_dim]`."""
 
 
 class Choice(NamedTuple):
@@ -56,6 +60,18 @@ class ActingPolicy(nn.Module, ABC):
     def initial_memory(self, observation: Tensor) -> Tensor:
         """The memory with which episodes begin at `[B, obs_dim]`: zeros `[B, memory_size]`."""
         return observation.new_zeros(observation.shape[0], self.memory_size)
+
+    def diagnose(self, observation: Tensor) -> Mapping[str, Tensor]:
+        """Scalars that say how it would choose at `[B, obs_dim]`, by name; may draw samples.
+
+        `admitted` is there where members are chosen by their values: the share of choices in which
+        all members are candidates.
+        """
+        return {}
+
+    def alone(self, member: int) -> PolicyFunction | None:
+        """What one of the `members` does in evaluation; None if it cannot act alone."""
+        return None
 
 
 class SinglePolicy(ActingPolicy):

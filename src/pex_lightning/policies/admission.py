@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -39,3 +41,7 @@ class Admission(ChoiceRule):
         admitted = torch.rand(values.shape[1], device=values.device) < self.share
         frozen = self.rule.best(values[:-1], None if filled is None else filled[:-1])
         return torch.where(admitted, self.rule.best(values, filled), frozen)
+
+    def diagnose(self, values: Tensor, filled: Tensor | None = None) -> Mapping[str, Tensor]:
+        """What the wrapped rule says of all members, and `admitted`, the share."""
+        return {**self.rule.diagnose(values, filled), "admitted": self.share}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -31,6 +32,10 @@ class ChoiceRule(nn.Module, ABC):
         """The member that the rule favours most, for values `[M, B]`: `[B]` int64."""
         return self.probs(values, filled).argmax(-1)
 
+    def diagnose(self, values: Tensor, filled: Tensor | None = None) -> Mapping[str, Tensor]:
+        """Scalars that say how the rule chooses by values `[M, B]`, by name."""
+        return {}
+
 
 class Boltzmann(ChoiceRule):
     """P(i|s) = softmax_i(inv_temperature · Q(s, a_i)) (PEX, arXiv 2302.00935, eq. 5).
@@ -54,6 +59,17 @@ class Boltzmann(ChoiceRule):
         if filled is not None:
             logits = logits.masked_fill(~filled, -math.inf)
         return torch.softmax(logits, dim=-1)
+
+    def diagnose(self, values: Tensor, filled: Tensor | None = None) -> Mapping[str, Tensor]:
+        """`choice_entropy_fraction`, of log M, and `inv_temperature` where it changes."""
+        members = values.shape[0] if filled is None else int(filled.sum())
+        found = {}
+        if members > 1:
+            mean = entropy(self.probs(values, filled)).mean()
+            found["choice_entropy_fraction"] = mean / math.log(members)
+        if isinstance(self.inv_temperature, InverseTemperature):
+            found["inv_temperature"] = self.inv_temperature.value.detach()
+        return found
 
 
 class EpsilonGreedy(ChoiceRule):

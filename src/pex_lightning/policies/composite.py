@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from pex_lightning.policies.acting import ActingPolicy, Choice
+from pex_lightning.policies.acting import ActingPolicy, Choice, PolicyFunction
 from pex_lightning.policies.choice import ChoiceRule, draw
 from pex_lightning.policies.policy_set import PolicySet
 from pex_lightning.policies.values import CandidateValues
@@ -58,6 +60,24 @@ class CompositePolicy(ActingPolicy):
         explore = torch.rand(batch, device=device) < self.eval_epsilon
         index = torch.where(explore, draw(self.rule.probs(values, self.policies.filled)), best)
         return _rows(candidates, index), memory
+
+    @torch.no_grad()
+    def diagnose(self, observation: Tensor) -> Mapping[str, Tensor]:
+        """`q/<member>`, the value of each candidate; `admitted`; what the rule says."""
+        values = self.values(observation, self.policies.candidates(observation))
+        found = {
+            f"q/{name}": value
+            for number, (name, value) in enumerate(zip(self.members, values.mean(-1), strict=True))
+            if self.policies.is_filled(number)
+        }
+        filled = self.policies.filled
+        return {**found, "admitted": values.new_ones(()), **self.rule.diagnose(values, filled)}
+
+    def alone(self, member: int) -> PolicyFunction | None:
+        """The mode of one member of Π; None of a place that is not filled."""
+        if not self.policies.is_filled(member):
+            return None
+        return self.policies.mode_of(member)
 
 
 def _rows(candidates: Tensor, index: Tensor) -> Tensor:

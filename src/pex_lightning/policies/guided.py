@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pex_lightning.policies.acting import ActingPolicy, Choice
+from pex_lightning.policies.acting import ActingPolicy, Choice, PolicyFunction
 from pex_lightning.policies.policy_set import PolicySet
 
 
@@ -33,3 +33,7 @@ class GuidedPolicy(ActingPolicy):
         action = torch.where(guided.unsqueeze(-1), guide, learner)
         probs = torch.stack((guided, ~guided), dim=-1).to(action.dtype)
         return Choice(action, (~guided).long(), probs, memory)
+
+    def alone(self, member: int) -> PolicyFunction:
+        """The mode of the guide or of the learner."""
+        return self.policies.mode_of(member)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast, get_args
 
 import torch
@@ -80,6 +80,16 @@ class PolicySet(nn.Module):
     def __len__(self) -> int:
         """Number of members, with those to come."""
         return len(self.frozen) + 1
+
+    def mode_of(self, number: int) -> Callable[[Tensor], Tensor]:
+        """The mode of one member, the learner's the last: `[B, obs_dim] -> [B, action_dim]`."""
+        if number == len(self.frozen):
+            return self.learner.mode
+        return cast(FrozenPolicy, self.frozen[number]).mode
+
+    def is_filled(self, number: int) -> bool:
+        """Whether there is a member in this place; waits for a GPU."""
+        return self.filled is None or bool(self.filled[number])
 
     def modes(self, observation: Tensor) -> Tensor:
         """Every member's mode: `[B, obs_dim] -> [M, B, action_dim]`."""
