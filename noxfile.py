@@ -1,4 +1,7 @@
-"""Sessions: `nox -s tests`, `lint`, `types`; `faults` breaks things; `bench`, `scaling` measure."""
+"""Sessions: `nox -s tests`, `lint`, `types`; `docs` builds the documentation.
+
+`faults` breaks things; `bench` and `scaling` measure.
+"""
 
 import nox
 
@@ -55,3 +58,12 @@ def scaling(session: nox.Session) -> None:
     """Measure speed by size and number; arguments after `--` go to the script."""
     session.install("-c", "constraints.txt", "-e", ".")
     session.run("python", "-m", "benchmarks.scaling.run", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/; a broken link or an unknown name is an error."""
+    # The package is read and not imported, so that its own dependencies are not needed.
+    extras = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
+    session.install("-c", "constraints.txt", *extras["docs"])
+    session.run("mkdocs", "build", "--strict", *session.posargs)
