@@ -19,7 +19,7 @@ def tests(session: nox.Session) -> None:
     _install(session)
     # For its tables alone: what it depends on cannot be installed any more.
     session.install("--no-deps", "d4rl==1.1")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session

@@ -2,7 +2,8 @@
 
 For each run: the last offline score, the lowest online score up to 10,000 gradient steps (the
 hand-over itself included), the last online score, and the dataset it was trained on; then the
-means. An offline stage that was skipped shows as the online stage's start.
+means. An offline stage that was skipped shows as the online stage's start, and a run of an offline
+stage alone ends with it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def scores(run: Path) -> Scores:
     """Read a run's two `metrics.csv`."""
     online = _evaluations(run / "online")
     offline = _evaluations(run / "offline") or online[:1]
+    online = online or offline[-1:]
     early = [score for step, score in online if step <= EARLY_STEPS]
     return Scores(offline[-1][1], min(early), online[-1][1])
 
@@ -48,7 +50,8 @@ def main(runs: list[Path]) -> None:
     write(f"{'run':30} {'offline':>8} {'lowest':>8} {'final':>8}  dataset\n")
     results = [scores(run) for run in runs]
     for run, result in zip(runs, results, strict=True):
-        data = read_checkpoint(run / "online" / "checkpoints" / "last.ckpt").header.data
+        stage = "online" if (run / "online").exists() else "offline"
+        data = read_checkpoint(run / stage / "checkpoints" / "last.ckpt").header.data
         write(f"{run.name:30} {result.offline:8.1f} {result.lowest_early:8.1f} ")
         write(f"{result.final:8.1f}  {data.dataset} ({data.fingerprint})\n")
     count = len(results)

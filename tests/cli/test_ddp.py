@@ -87,6 +87,29 @@ def test_processes_agree_on_parameters_and_on_compiling_updates(
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.parametrize("compiled", ["false", "true"])
+@pytest.mark.parametrize("method", ["rlpd", "wsrl"])
+def test_processes_agree_where_the_critic_learns_alone(
+    method: str, compiled: str, command, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DDP_PROBE", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    probe = "--trainer.callbacks=[{class_path: ddp_probe.Probe}]"
+    overlay = ["--config", f"conf/methods/{method}.yaml", "--model.actor_every=3"]
+    compiling = f"--model.compile_update={compiled}"
+    process = command.start(*tiny(tmp_path, *overlay, compiling, *TWO_PROCESSES, probe))
+    _, err = process.communicate(timeout=500)
+    assert process.returncode == 0, err
+    ranks = [torch.load(tmp_path / f"online-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    for key, value in ranks[0]["parameters"].items():
+        assert torch.equal(value, ranks[1]["parameters"][key]), key
+    last = read_checkpoint(tmp_path / "tiny" / "online" / "checkpoints" / "last.ckpt")
+    counts = {int(state["step"]) for state in last.optimizer["state"].values()}
+    # WSRL's critic and policy go on from the 40 updates of the offline stage.
+    assert counts == ({40, 13} if method == "rlpd" else {80, 53, 13})
+
+
+@pytest.mark.long
 def test_each_process_balances_its_own_replay_and_goes_on_with_it(command, tiny, tmp_path: Path):
     off2on = "--config=conf/methods/off2on.yaml"
     for more in ((), ("--ckpt_path=last", "--trainer.max_steps=60")):

@@ -64,7 +64,8 @@ def test_the_note_says_what_the_stage_depends_on(finished: Path):
     assert known["hyper_parameters"]["hidden_dims"] == [16, 16]
     assert (known["trainer"]["max_steps"], known["seed"], known["batch_size"]) == (40, 0, 8)
     assert known["data"]["dataset"] == "made:pointmaze-medium"
-    assert known["evaluation"] == {"episodes": 2, "every": 20, "seed": None, "num_envs": None}
+    evaluation = {"episodes": 2, "every": 20, "seed": None, "num_envs": None, "members": "ends"}
+    assert known["evaluation"] == evaluation
 
 
 def _fingerprint(args: list[str], root: Path) -> str:

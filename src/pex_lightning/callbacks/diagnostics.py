@@ -174,7 +174,8 @@ def _table(summary: Mapping[str, Any], file: Path) -> Iterator[str]:
             yield f"{name:{width}}{numbers}   {_outcome(of['alone'] or {})}"
         yield f"{_TOGETHER:{width}}{'':30}   {_outcome(summary['evaluation'])}"
     for name, of in summary["training"].items():
-        if name == "choice_entropy" and "choice_entropy_fraction" in summary["training"]:
+        told = "choice_entropy_fraction" in summary["training"] or not summary["members"]
+        if name == "choice_entropy" and told:
             continue
         text = _percent if name.startswith("weight") or name.endswith("fraction") else _number
         label = name.replace("_", " ")

@@ -104,6 +104,8 @@ def set_up_process() -> None:
     # These concern developers of the libraries, not users.
     for category in (DeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", category)
+    # On a GPU, torch's compiler tells of its own choices and of settings that change results.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\._inductor")
     # Lightning counts chunks here, this package counts gradient steps.
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
 
