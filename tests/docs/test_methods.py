@@ -53,6 +53,12 @@ def test_every_method_has_a_page():
     assert named == set(CLASSES)
 
 
+def test_every_method_is_in_the_reference():
+    text = (ROOT / "docs" / "reference" / "algorithms.md").read_text()
+    for cls in CLASSES.values():
+        assert f"::: {cls.__module__}.{cls.__qualname__}\n" in f"{text}\n"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_flags_exist(page: Path):
     text = page.read_text()
