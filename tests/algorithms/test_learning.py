@@ -128,4 +128,4 @@ def test_a_method_that_learns_beats_one_that_does_not(name: str, toy: Any, datas
     # The best return is -2, that of standing still -15.
     idle, returned = (learnt(toy, dataset, name, rate) for rate in (1e-9, 3e-3))
     assert idle < -8.0
-    assert returned > -5.0
+    assert returned > -6.5
