@@ -73,9 +73,7 @@ class Critic(nn.Module):
         """
         members = None
         if self.min_q_of < self.target_q_net.size:
-            # Not `randperm`, which waits for a GPU.
-            keys = torch.rand(self.target_q_net.size, device=observation.device)
-            members = keys.topk(self.min_q_of).indices
+            members = drawn(self.min_q_of, self.target_q_net.size, observation.device)
         inputs = torch.cat((observation, action), dim=-1)
         out: Tensor = self.target_q_net(inputs, members=members)
         return out.squeeze(-1).float().amin(0)
@@ -95,6 +93,12 @@ class Critic(nn.Module):
         torch._foreach_lerp_(
             list(self.target_q_net.parameters()), list(self.q_net.parameters()), tau
         )
+
+
+def drawn(count: int, size: int, device: torch.device) -> Tensor:
+    """`count` different numbers below `size` in random order, `[count]` int64."""
+    # Not `randperm`, which waits for a GPU.
+    return torch.rand(size, device=device).topk(count).indices
 
 
 class FrozenQ(nn.Module):

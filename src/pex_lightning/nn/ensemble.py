@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pex_lightning.nn.critic import Critic
-from pex_lightning.nn.gaussian import LOG_STD_MAX, LOG_STD_MIN, log_normal
+from pex_lightning.nn.critic import Critic, drawn
+from pex_lightning.nn.gaussian import LOG_STD_MAX, LOG_STD_MIN, clipped_sample, log_density
 from pex_lightning.nn.mlp import EnsembleMLP
 from pex_lightning.nn.policy import Policy
 
@@ -69,9 +69,7 @@ class EnsembleCritic(Critic):
         """
         q = self.target_q(observation, action)
         if self.min_q_of < q.shape[0]:
-            # Not `randperm`, which waits for a GPU.
-            keys = torch.rand(q.shape[0], device=q.device)
-            q = q.index_select(0, keys.topk(self.min_q_of).indices)
+            q = q.index_select(0, drawn(self.min_q_of, q.shape[0], q.device))
         return q.amin(0)
 
     def v(self, observation: Tensor) -> Tensor:
@@ -119,8 +117,7 @@ class GaussianEnsemble(Policy):
     def member_log_probs(self, observation: Tensor, action: Tensor) -> Tensor:
         """Log-density of every member: `[B, obs_dim], [B, action_dim] -> [N, B]`."""
         log_std = self._member_log_std()
-        z = (action - self.member_modes(observation)) * torch.exp(-log_std)
-        return log_normal(z, log_std)
+        return log_density(action, self.member_modes(observation), log_std)
 
     def moments(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """μ and log σ, `[B, obs_dim] -> [B, action_dim], [B, action_dim]`."""
@@ -143,14 +140,11 @@ class GaussianEnsemble(Policy):
         `[B, obs_dim] -> [B, action_dim], [B]`. The action is clipped to the action space; the
         density is that of the sample before it was clipped, so that it has a gradient outside too.
         """
-        mean, log_std = self.moments(observation)
-        noise = torch.randn_like(mean)
-        return self.clip(mean + log_std.exp() * noise), log_normal(noise, log_std)
+        return clipped_sample(self, *self.moments(observation))
 
     def log_prob(self, observation: Tensor, action: Tensor) -> Tensor:
         """Log-density of the one Gaussian: `[B, obs_dim], [B, action_dim] -> [B]`."""
-        mean, log_std = self.moments(observation)
-        return log_normal((action - mean) * torch.exp(-log_std), log_std)
+        return log_density(action, *self.moments(observation))
 
     def _member_log_std(self) -> Tensor:
         """Log σ_i, `[N, 1, action_dim]`."""

@@ -64,18 +64,30 @@ class GaussianPolicy(Policy):
         `[B, obs_dim] -> [B, action_dim], [B]`. The action is clipped to the action space; the
         density is that of the sample before it was clipped, so that it has a gradient outside too.
         """
-        mode = self.mode(observation)
         log_std = self.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
-        noise = torch.randn_like(mode)
-        return self.clip(mode + log_std.exp() * noise), log_normal(noise, log_std)
+        return clipped_sample(self, self.mode(observation), log_std)
 
     def log_prob(self, observation: Tensor, action: Tensor) -> Tensor:
         """Log-density, summed over dimensions: `[B, obs_dim], [B, action_dim] -> [B]`."""
         log_std = self.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
-        return log_normal((action - self.mode(observation)) * torch.exp(-log_std), log_std)
+        return log_density(action, self.mode(observation), log_std)
 
 
 def log_normal(z: Tensor, log_std: Tensor) -> Tensor:
     """Log-density of a diagonal Gaussian at `mean + std · z`, summed over the last dimension."""
     log_density = -0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)
     return log_density.sum(-1)
+
+
+def log_density(value: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log-density of a diagonal Gaussian at `value`, summed over the last dimension."""
+    return log_normal((value - mean) * torch.exp(-log_std), log_std)
+
+
+def clipped_sample(policy: Policy, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
+    """A sample clipped to the policy's action space, and its log-density before it was clipped.
+
+    Gradients flow through both: `[B, action_dim], [B]`.
+    """
+    noise = torch.randn_like(mean)
+    return policy.clip(mean + log_std.exp() * noise), log_normal(noise, log_std)

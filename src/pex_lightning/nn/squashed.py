@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pex_lightning.nn.gaussian import log_normal
+from pex_lightning.nn.gaussian import log_density, log_normal
 from pex_lightning.nn.mlp import MLP
 from pex_lightning.nn.policy import Policy
 
@@ -74,8 +74,7 @@ class SquashedGaussianPolicy(Policy):
         mean, log_std = self._mean_and_log_std(observation)
         inside = ((action - self.centre) / self.half_width).clamp(-_LARGEST_TANH, _LARGEST_TANH)
         raw = torch.atanh(inside)
-        z = (raw - mean) * torch.exp(-log_std)
-        return log_normal(z, log_std) - self._log_slope(raw)
+        return log_density(raw, mean, log_std) - self._log_slope(raw)
 
     def _mean_and_log_std(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         out: Tensor = self.net(observation)
