@@ -1,0 +1,1 @@
+"""Studies: many runs of variants, tasks and seeds, and what they say together."""
