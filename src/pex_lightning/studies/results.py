@@ -24,8 +24,8 @@ def write_results(folder: Path, settings: StudySettings, runs: Sequence[PlannedR
     found = [FoundRun(run.folder, run.record) for run in runs]
     frame = collect(found)
     write_table(folder, frame)
-    variants = {run.variant for run in (each.record for each in found)}
-    # Until a run of the reference has begun, the others are compared among themselves.
+    variants = {run.record.variant for run in runs if run.record.state == "finished"}
+    # Until a run of the reference has finished, the others are compared among themselves.
     reference = settings.reference if settings.reference in variants else None
     text = summary(found, frame, threshold=settings.threshold, reference=reference)
     with written_aside(folder / SUMMARY) as aside:
