@@ -30,7 +30,7 @@ _MEASURES: dict[str, Measure] = {
     "regret": lambda o: o.regret,
 }
 _UNITS: dict[Unit, str] = {
-    "score": "D4RL's normalised score, which on AntMaze and PointMaze is the success rate in percent",
+    "score": "D4RL's normalised score; on AntMaze and PointMaze the success rate in percent",
     "success": "the success rate in percent",
     "return": "the undiscounted return of an episode",
 }
