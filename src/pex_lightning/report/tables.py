@@ -1,0 +1,205 @@
+"""Tables of a report: measures, runs, signs of failure, differences between configurations."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pex_lightning.errors import shortened
+from pex_lightning.report.comparison import Results, interval, number
+from pex_lightning.report.reading import Run
+from pex_lightning.studies.outcomes import Outcome
+from pex_lightning.studies.statistics import stratified_bootstrap
+
+_LONGEST = 60
+_OF_A_RUN = ("seed_everything", "run.name", "run.root", "run.overwrite")
+"""Settings in which runs differ by what they are, not by what they do."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: its text, what it is sorted by, and a remark shown below."""
+
+    text: str
+    key: float | str = ""
+    below: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first cell of each row is its heading."""
+
+    id: str
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: str = ""
+
+
+_MEASURES = (
+    ("final", "final"),
+    ("offline", "offline"),
+    ("lowest", "lowest online"),
+    ("change", "lowest − offline"),
+    ("area", "mean over steps"),
+    ("regret", "regret"),
+)
+
+
+def measures(results: Results, threshold: float | None) -> Iterator[Table]:
+    """A table for each task, and one over all tasks where their scores can be compared."""
+    caption = (
+        "Interquartile mean over runs, with its 95 % stratified bootstrap interval below; "
+        "no interval where a task has one seed."
+    )
+    if len(results.tasks) > 1 and results.comparable:
+        yield _measures(results, results.tasks, "all tasks", threshold, caption)
+    for task in results.tasks:
+        yield _measures(results, (task,), task, threshold, caption)
+
+
+def _measures(
+    results: Results, tasks: Sequence[str], title: str, threshold: float | None, caption: str
+) -> Table:
+    head = ["variant", "runs", *(heading for _, heading in _MEASURES)]
+    if threshold is not None:
+        head.append(f"steps to {threshold:g}")
+    rows = []
+    for variant in results.variants:
+        of_tasks = [results.outcomes.get((task, variant), ()) for task in tasks]
+        count = sum(map(len, of_tasks))
+        if not count:
+            continue
+        cells = [Cell(variant, variant), Cell(str(count), count)]
+        cells += [_estimate(of_tasks, name) for name, _ in _MEASURES]
+        if threshold is not None:
+            cells.append(_steps(of_tasks))
+        rows.append(tuple(cells))
+    unit = results.unit(tasks[0])
+    return Table(f"measures-{title}", f"{title} ({unit})", tuple(head), tuple(rows), caption)
+
+
+def _estimate(of_tasks: Sequence[Sequence[Outcome]], name: str) -> Cell:
+    values = [[getattr(outcome, name) for outcome in outcomes] for outcomes in of_tasks]
+    known = [[value for value in task if math.isfinite(value)] for task in values]
+    if not any(known):
+        return Cell("–", -math.inf)
+    found = stratified_bootstrap(known)
+    return Cell(number(found.value), found.value, interval(found).strip())
+
+
+def _steps(of_tasks: Sequence[Sequence[Outcome]]) -> Cell:
+    steps = [o.env_steps_to_threshold for outcomes in of_tasks for o in outcomes]
+    steps = [value for value in steps if not math.isnan(value)]
+    if not steps:
+        return Cell("–", math.inf)
+    reached = sum(math.isfinite(value) for value in steps)
+    # The lower of two middle ones, since half a way to infinity is none.
+    middle = sorted(steps)[(len(steps) - 1) // 2]
+    return Cell(number(middle), middle, f"median; {reached} of {len(steps)} reached it")
+
+
+def run_table(runs: Sequence[Run], names: Mapping[int, str]) -> Table:
+    """Every run, with its state and what could not be read of it."""
+    rows = [
+        (
+            Cell(run.folder.name, run.folder.name),
+            Cell(names[id(run)], names[id(run)]),
+            Cell(run.record.task, run.record.task),
+            Cell(str(run.record.seed), run.record.seed),
+            Cell(run.record.state, run.record.state),
+            Cell(_duration(run.record.seconds), run.record.seconds),
+            Cell("; ".join(_remarks(run))),
+        )
+        for run in runs
+    ]
+    head = ("run", "variant", "task", "seed", "state", "time", "remarks")
+    return Table("runs", "Runs", head, tuple(rows))
+
+
+def _remarks(run: Run) -> Iterator[str]:
+    if run.record.reason:
+        yield shortened(run.record.reason, 500)
+    yield from run.notes
+
+
+def _duration(seconds: float) -> str:
+    if not seconds:
+        return ""
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def signs(runs: Sequence[Run]) -> Table:
+    """Signs of failure that runs have found in themselves."""
+    rows = []
+    for run in runs:
+        for name, stage in run.stages.items():
+            found = stage.diagnostics.get("signs", [])
+            for sign in found if isinstance(found, list) else []:
+                if not isinstance(sign, dict):
+                    continue
+                step = sign.get("step")
+                step = step if isinstance(step, int) else -1
+                rows.append(
+                    (
+                        Cell(run.folder.name, run.folder.name),
+                        Cell(name, name),
+                        Cell(_text(sign.get("sign")).replace("_", " "), _text(sign.get("sign"))),
+                        Cell(f"{step:,}" if step >= 0 else "", step),
+                        Cell(_text(sign.get("found"), 300)),
+                    )
+                )
+    return Table("signs", "Signs of failure", ("run", "stage", "sign", "step", "found"), tuple(rows))
+
+
+def differences(runs: Mapping[str, Sequence[Run]]) -> Iterator[Table]:
+    """Settings in which variants differ, for runs with an online stage and for the others."""
+    for stage, title in (("online", "Runs with an online stage"), ("offline", "Offline only")):
+        settings = {
+            name: [
+                run.last.config
+                for run in of_variant
+                if run.last is not None and run.last.folder.name == stage and run.last.config
+            ]
+            for name, of_variant in runs.items()
+        }
+        settings = {name: found for name, found in settings.items() if found}
+        keys = dict.fromkeys(key for found in settings.values() for one in found for key in one)
+        rows = []
+        for key in keys:
+            values = [_values(found, key) for found in settings.values()]
+            if key not in _OF_A_RUN and (len(set(values)) > 1 or len(values[0]) > 1):
+                cells = [_differing(value) for value in values]
+                rows.append((Cell(key, key), *cells))
+        if rows:
+            yield Table(f"differences-{stage}", title, ("setting", *settings), tuple(rows))
+
+
+def _values(found: Iterable[Mapping[str, object]], key: str) -> tuple[str, ...]:
+    """The different values of a setting."""
+    return tuple(sorted({_text(one[key]) if key in one else "" for one in found}))
+
+
+def _differing(values: tuple[str, ...]) -> Cell:
+    text = shortened(" | ".join(values), 2 * _LONGEST)
+    return Cell(text, text)
+
+
+def _text(value: object, longest: int = _LONGEST) -> str:
+    if isinstance(value, str):
+        return shortened(value, longest)
+    try:
+        return shortened(json.dumps(value), longest)
+    except (TypeError, ValueError, RecursionError):
+        return shortened(str(type(value).__name__), longest)
+
+
+def state_counts(runs: Sequence[Run]) -> str:
+    """How many runs are in which state, in words."""
+    states, counts = np.unique([run.record.state for run in runs], return_counts=True)
+    return ", ".join(f"{count} {state}" for state, count in zip(states, counts, strict=True))
