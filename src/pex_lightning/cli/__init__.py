@@ -18,6 +18,8 @@ commands:
          pex-lightning fit --config conf/pointmaze.yaml
   test   evaluate a checkpoint
          pex-lightning test --ckpt_path runs/pointmaze/online/checkpoints/last.ckpt
+  report write a page with figures about runs or studies
+         pex-lightning report runs/pointmaze --out report.html
   data   list, fetch, make, look at and export datasets
          pex-lightning data --help
 
@@ -103,10 +105,15 @@ def _run(command: str, argv: list[str]) -> int:
 
         with perhaps_unheard():
             return fit(argv)
+    if command == "report":
+        from pex_lightning.cli.report import report  # noqa: PLC0415
+
+        return report(argv)
     if command == "test":
         from pex_lightning.cli.test import test  # noqa: PLC0415
 
         return test(argv)
     raise UserError(
-        f"there is no command {command!r}; there are fit, test and data. See pex-lightning --help."
+        f"there is no command {command!r}; there are fit, test, report and "
+        "data. See pex-lightning --help."
     )

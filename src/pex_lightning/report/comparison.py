@@ -42,12 +42,17 @@ class Results:
 
     def unit(self, task: str) -> str:
         """What a score of the task is."""
-        return next((UNITS[e.unit] for (t, _), es in self.evaluations.items() if t == task for e in es), "score")
+        return next(
+            (UNITS[e.unit] for (t, _), es in self.evaluations.items() if t == task for e in es),
+            "score",
+        )
 
     @property
     def comparable(self) -> bool:
         """Whether scores of all tasks have the same unit."""
-        return len(self.tasks) == 1 or all(self.unit(task) != UNITS["return"] for task in self.tasks)
+        return len(self.tasks) == 1 or all(
+            self.unit(task) != UNITS["return"] for task in self.tasks
+        )
 
     def final(self, variant: str) -> list[Floats]:
         """Final scores of a variant, an array [seeds] for each task, empty for one without runs."""
@@ -58,7 +63,9 @@ class Results:
 
 
 def results_of(
-    evaluations: Sequence[Evaluations], outcomes: Sequence[Outcome], names: Sequence[tuple[str, str]]
+    evaluations: Sequence[Evaluations],
+    outcomes: Sequence[Outcome],
+    names: Sequence[tuple[str, str]],
 ) -> Results:
     """Group by the task and the name of the variant, which `names` gives for each of the runs."""
     grouped: dict[tuple[str, str], list[Evaluations]] = {}
@@ -172,9 +179,8 @@ def _over_seeds(
 def _told(variant: str, x: float, estimate: Estimate, values: Floats, axis: str) -> str:
     seeds = f"{len(values)} seeds: " if len(values) > 1 else ""
     each = seeds + ", ".join(number(v) for v in values) if 1 < len(values) <= 10 else seeds
-    return (
-        f"{variant}: {number(estimate.value)}{interval(estimate)}\n{x:,.0f} {axis}"
-        + (f"\n{each}" if each else "")
+    return f"{variant}: {number(estimate.value)}{interval(estimate)}\n{x:,.0f} {axis}" + (
+        f"\n{each}" if each else ""
     )
 
 
@@ -258,7 +264,12 @@ def improvement(results: Results) -> Sketch | None:
             value = shares[row, column]
             dark = abs(value - 0.5) > 0.35
             begun.axes.text(
-                column, row, f"{value:.2f}", ha="center", va="center", fontsize=8,
+                column,
+                row,
+                f"{value:.2f}",
+                ha="center",
+                va="center",
+                fontsize=8,
                 color="white" if dark else "black",
             )
     return begun
@@ -267,7 +278,7 @@ def improvement(results: Results) -> Sketch | None:
 def number(value: float) -> str:
     """Three digits, or all of those before the point."""
     if not math.isfinite(value):
-        return "never" if value == math.inf else "–"
+        return "never" if value == math.inf else "-"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 

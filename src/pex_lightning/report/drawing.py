@@ -160,7 +160,12 @@ class Drawing:
 
 
 def sketch(
-    name: str, title: str, caption: str, x: str = "", y: str = "", size: tuple[float, float] = (5, 3)
+    name: str,
+    title: str,
+    caption: str,
+    x: str = "",
+    y: str = "",
+    size: tuple[float, float] = (5, 3),
 ) -> Sketch:
     """Begin a figure; `size` in inches."""
     with mpl.rc_context(_STYLE):
@@ -258,7 +263,7 @@ def _for_page(svg: bytes, prefix: str) -> str:
     ET.register_namespace("", _SVG)
     ET.register_namespace("xlink", _LINK)
     # What is parsed was just written by matplotlib.
-    root = ET.fromstring(svg)  # noqa: S314
+    root = ET.fromstring(svg)
     for unused in root.findall(f"{{{_SVG}}}metadata"):
         root.remove(unused)
     for element in root.iter():

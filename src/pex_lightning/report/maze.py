@@ -140,7 +140,7 @@ def _observations(choice: Mapping[str, Any], env: EnvSpec, fingerprint: str) -> 
             f"the one on this machine has the fingerprint {dataset.info.fingerprint}, the run's "
             f"has {fingerprint}."
         )
-    return np.asarray(dataset.observations, dtype=np.float32)
+    return np.asarray(dataset.transitions.rows["observation"], dtype=np.float32)
 
 
 def _map(run: Run, plan: MazePlan, name: str, title: str, caption: str) -> Sketch:
@@ -203,10 +203,10 @@ def _counts(
     x_low, x_high, y_low, y_high = plan.extent
     bins = _squares(plan, _SQUARES_PER_CELL)
     area = ((x_low, x_high), (y_low, y_high))
-    counted = [
-        np.histogram2d(*xy[index == member].T.astype(np.float64), bins=bins, range=area)[0]
-        for member in range(len(members))
-    ]
+    counted = []
+    for member in range(len(members)):
+        x, y = xy[index == member].astype(np.float64).T
+        counted.append(np.histogram2d(x, y, bins=bins, range=area)[0])
     return np.array(counted, dtype=np.int64)
 
 
@@ -313,9 +313,9 @@ def _at(rows: Rows, xy: Rows) -> Rows:
     among = rows[np.linspace(0, len(rows) - 1, min(len(rows), _NEAREST_AMONG)).astype(np.int64)]
     places = torch.from_numpy(np.ascontiguousarray(among[:, :2]))
     nearest = torch.cat(
-        [torch.cdist(part, places).argmin(dim=1) for part in torch.from_numpy(xy).split(512)]
+        [torch.cdist(part, places).argmin(dim=1) for part in torch.split(torch.from_numpy(xy), 512)]
     )
-    observation = among[nearest.numpy()].copy()
+    observation: Rows = among[nearest.numpy()].copy()
     observation[:, :2] = xy
     return observation
 
@@ -337,13 +337,15 @@ def _value(module: Algorithm, observation: torch.Tensor) -> tuple[npt.NDArray[np
 
 
 def map_runs(runs: Mapping[str, list[Run]], seed: int | None) -> list[Run]:
-    """One run of each variant: that of `seed`, or of the first seed of which there is a checkpoint."""
+    """One run of each variant: that of `seed`, or of the first seed that has a checkpoint."""
     chosen = []
     for of_variant in runs.values():
         ordered = sorted(of_variant, key=lambda run: run.record.seed)
         if seed is not None:
             ordered = [run for run in ordered if run.record.seed == seed]
-        saved = [run for run in ordered if run.last is not None and _has_checkpoint(run.last.folder)]
+        saved = [
+            run for run in ordered if run.last is not None and _has_checkpoint(run.last.folder)
+        ]
         chosen += (saved or ordered)[:1]
     return chosen
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -54,7 +54,9 @@ def shares(runs: Mapping[str, Sequence[Run]], task: str) -> Iterator[Sketch]:
         yield begun
 
 
-def entropy(runs: Mapping[str, Sequence[Run]], task: str, look: Mapping[str, Series]) -> Sketch | None:
+def entropy(
+    runs: Mapping[str, Sequence[Run]], task: str, look: Mapping[str, Series]
+) -> Sketch | None:
     """The entropy of the choice, a curve for each variant; None where nothing was chosen."""
     begun = sketch(
         f"{task}-choice-entropy",
@@ -75,7 +77,13 @@ def entropy(runs: Mapping[str, Sequence[Run]], task: str, look: Mapping[str, Ser
     return begun if begun.series else None
 
 
-def _add(begun, look, curves, told):  # type: ignore[no-untyped-def]
+def _add(
+    begun: Sketch,
+    look: Series,
+    curves: Sequence[tuple[Floats, Floats]],
+    told: Callable[[float, float], str],
+) -> None:
+    """Add the mean over seeds, between its lowest and its highest."""
     curves = [(x, y) for x, y in curves if len(x)]
     if not curves:
         return
@@ -94,4 +102,8 @@ def _add(begun, look, curves, told):  # type: ignore[no-untyped-def]
 
 
 def _seeds(count: int) -> str:
-    return "one seed" if count == 1 else f"{count} seeds; the area is between the lowest and the highest"
+    return (
+        "one seed"
+        if count == 1
+        else f"{count} seeds; the area is between the lowest and the highest"
+    )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import yaml
 
 from pex_lightning.callbacks.csv_logger import parse_log
-from pex_lightning.errors import in_one_line, shortened
+from pex_lightning.errors import in_one_line, printable, shortened
 from pex_lightning.studies.records import FoundRun, RunRecord
 
 Floats = npt.NDArray[np.float64]
@@ -98,10 +98,15 @@ def read_runs(found: Sequence[FoundRun]) -> list[Run]:
 
 
 def _named(run: Run) -> Run:
-    if run.record.task:
-        return run
+    record = run.record
     known = (stage.env for stage in run.stages.values() if stage.env)
-    return replace(run, record=replace(run.record, task=next(known, "unknown")))
+    named = replace(
+        record,
+        study=printable(record.study),
+        variant=printable(record.variant),
+        task=printable(record.task or next(known, "unknown")),
+    )
+    return replace(run, record=named)
 
 
 def _read_run(found: FoundRun) -> Run:

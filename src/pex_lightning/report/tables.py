@@ -44,7 +44,7 @@ _MEASURES = (
     ("final", "final"),
     ("offline", "offline"),
     ("lowest", "lowest online"),
-    ("change", "lowest − offline"),
+    ("change", "change after hand-over"),
     ("area", "mean over steps"),
     ("regret", "regret"),
 )
@@ -87,7 +87,7 @@ def _estimate(of_tasks: Sequence[Sequence[Outcome]], name: str) -> Cell:
     values = [[getattr(outcome, name) for outcome in outcomes] for outcomes in of_tasks]
     known = [[value for value in task if math.isfinite(value)] for task in values]
     if not any(known):
-        return Cell("–", -math.inf)
+        return Cell("-", -math.inf)
     found = stratified_bootstrap(known)
     return Cell(number(found.value), found.value, interval(found).strip())
 
@@ -96,7 +96,7 @@ def _steps(of_tasks: Sequence[Sequence[Outcome]]) -> Cell:
     steps = [o.env_steps_to_threshold for outcomes in of_tasks for o in outcomes]
     steps = [value for value in steps if not math.isnan(value)]
     if not steps:
-        return Cell("–", math.inf)
+        return Cell("-", math.inf)
     reached = sum(math.isfinite(value) for value in steps)
     # The lower of two middle ones, since half a way to infinity is none.
     middle = sorted(steps)[(len(steps) - 1) // 2]
@@ -154,7 +154,9 @@ def signs(runs: Sequence[Run]) -> Table:
                         Cell(_text(sign.get("found"), 300)),
                     )
                 )
-    return Table("signs", "Signs of failure", ("run", "stage", "sign", "step", "found"), tuple(rows))
+    return Table(
+        "signs", "Signs of failure", ("run", "stage", "sign", "step", "found"), tuple(rows)
+    )
 
 
 def differences(runs: Mapping[str, Sequence[Run]]) -> Iterator[Table]:
