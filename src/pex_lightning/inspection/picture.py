@@ -168,7 +168,9 @@ def draw_density(figure: Figure, axes: Axes, xy: Floats, plan: MazePlan, *, belo
     side = plan.cell_size / _BINS_PER_CELL
     where = "bottom" if below else "right"
     label = f"rows in a square of {side:.3g} m"
-    figure.colorbar(image, ax=axes, location=where, label=label, shrink=0.9, aspect=35, pad=0.02)
+    figure.colorbar(
+        image, ax=axes, location=where, label=label, shrink=0.9, aspect=35, pad=0.02, format="{x:g}"
+    )
     outside = len(known) - int(counts.sum())
     beyond = f"; {outside:,} lie outside" if outside else ""
     axes.set_title(f"where the rows are{beyond}", fontsize=10)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pex_lightning.report.drawing import Floats, Series, Sketch, series_of, sketch
-from pex_lightning.studies.outcomes import Curve, Evaluations, Outcome
+from pex_lightning.studies.outcomes import Evaluations, Outcome
 from pex_lightning.studies.statistics import (
     Estimate,
     performance_profile,
@@ -19,7 +19,7 @@ from pex_lightning.studies.statistics import (
 
 UNITS = {"score": "score", "success": "success in %", "return": "return"}
 _MOST_POINTS = 150
-_MOST_NUMBERS = 10
+_MOST_NUMBERS = 12
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def learning_curves(results: Results, task: str) -> Iterator[Sketch]:
         "online-env-steps",
         "Online, by environment steps",
         "environment steps",
-        lambda run: (run.online, run.online.env_steps),
+        lambda run: (run.online.env_steps, run.online.scores),
     )
     yield from _curves(
         results,
@@ -94,7 +94,7 @@ def learning_curves(results: Results, task: str) -> Iterator[Sketch]:
         "online-updates",
         "Online, by updates",
         "updates of the online stage",
-        lambda run: (run.online, run.online.steps),
+        lambda run: (run.online.steps, run.online.scores),
     )
     yield from _curves(
         results,
@@ -102,7 +102,7 @@ def learning_curves(results: Results, task: str) -> Iterator[Sketch]:
         "offline-updates",
         "Offline stage",
         "updates of the offline stage",
-        lambda run: (run.offline, run.offline.steps),
+        lambda run: (run.offline.steps, run.offline.scores),
     )
 
 
@@ -112,12 +112,13 @@ def _curves(
     name: str,
     title: str,
     axis: str,
-    of: Callable[[Evaluations], tuple[Curve, Floats]],
+    of: Callable[[Evaluations], tuple[Floats, Floats]],
 ) -> Iterator[Sketch]:
     found: dict[str, list[tuple[Floats, Floats]]] = {}
     for variant in results.variants:
-        curves = [of(run) for run in results.evaluations.get((task, variant), ())]
-        kept = [(x, curve.scores) for curve, x in curves if len(curve)]
+        known = [of(run) for run in results.evaluations.get((task, variant), ())]
+        kept = [(x[np.isfinite(x)], scores[np.isfinite(x)]) for x, scores in known]
+        kept = [(x, scores) for x, scores in kept if len(x)]
         if kept:
             found[variant] = kept
     if not found:
@@ -132,17 +133,21 @@ def _curves(
         results.unit(task),
     )
     for variant, curves in found.items():
-        x, estimates, values = _over_seeds(curves)
-        begun.line(
-            results.look[variant],
-            x,
-            np.array([e.value for e in estimates]),
-            lambda n, v=variant, x=x, e=estimates, s=values: _told(v, x[n], e[n], s[n], axis),  # type: ignore[misc]
-            (np.array([e.low for e in estimates]), np.array([e.high for e in estimates])),
-        )
+        _add(begun, results.look[variant], curves, axis)
     if name.startswith("online"):
         _offline_only(results, task, begun, set(found))
     yield begun
+
+
+def _add(begun: Sketch, look: Series, curves: Sequence[tuple[Floats, Floats]], axis: str) -> None:
+    x, estimates, values = _over_seeds(curves)
+    begun.line(
+        look,
+        x,
+        np.array([estimate.value for estimate in estimates]),
+        lambda n: _told(look.label, x[n], estimates[n], values[n], axis),
+        (np.array([e.low for e in estimates]), np.array([e.high for e in estimates])),
+    )
 
 
 def _offline_only(results: Results, task: str, begun: Sketch, drawn: set[str]) -> None:
@@ -155,7 +160,8 @@ def _offline_only(results: Results, task: str, begun: Sketch, drawn: set[str]) -
         estimate = stratified_bootstrap([final])
         at, level = np.array([low, high]), np.full(2, estimate.value)
         text = f"{variant}, after its offline stage: {number(estimate.value)}{interval(estimate)}"
-        begun.line(results.look[variant], at, level, lambda _, t=text: t)  # type: ignore[misc]
+        look = replace(results.look[variant], mark="")
+        begun.line(look, at, level, lambda _, t=text: t)  # type: ignore[misc]
     begun.axes.set_xlim(low, high)
 
 
@@ -164,7 +170,6 @@ def _over_seeds(
 ) -> tuple[Floats, list[Estimate], list[Floats]]:
     """Estimates at every place where some run was evaluated; between its own, a run is a line."""
     x = np.unique(np.concatenate([at for at, _ in curves]))
-    x = x[np.isfinite(x)]
     if len(x) > _MOST_POINTS:
         x = x[np.linspace(0, len(x) - 1, _MOST_POINTS).astype(np.int64)]
     values = np.full((len(x), len(curves)), math.nan)
@@ -229,7 +234,7 @@ def improvement(results: Results) -> Sketch | None:
     count = len(variants)
     if count < 2:
         return None
-    side = min(8.0, 2.4 + 0.42 * count)
+    side = min(9.0, 2.2 + 0.26 * count)
     begun = sketch(
         "probability-of-improvement",
         "Probability of improvement",
@@ -269,7 +274,7 @@ def improvement(results: Results) -> Sketch | None:
                 f"{value:.2f}",
                 ha="center",
                 va="center",
-                fontsize=8,
+                fontsize=7,
                 color="white" if dark else "black",
             )
     return begun

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
 
 from pex_lightning.files.atomic import written_aside
 
@@ -26,7 +27,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 """Okabe and Ito's, which colour-blind readers can tell apart, without its yellow."""
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 _MARKS = "osD^vPX"
-_STYLE = {
+_STYLE: Any = {
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.labelcolor": "#333333",
@@ -129,7 +130,7 @@ class Sketch:
         )
         drawn.set_gid(f"series-{number}")
         if band is not None and np.isfinite(band[0]).any():
-            area = self.axes.fill_between(x, *band, color=series.colour, alpha=0.14, linewidth=0)
+            area = self.axes.fill_between(x, *band, color=series.colour, alpha=0.1, linewidth=0)
             area.set_gid(f"series-{number}-band")
         for at in _spread(len(x), 200):
             if np.isfinite(y[at]):
@@ -174,6 +175,8 @@ def sketch(
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         axes.set(xlabel=x, ylabel=y)
+        if "steps" in x or "updates" in x:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     return Sketch(name, title, caption, figure, axes)
 
 
@@ -203,7 +206,11 @@ class Painter:
                 with written_aside(file) as aside:
                     metadata = {"Date": None} if file.suffix == ".svg" else None
                     begun.figure.savefig(
-                        aside, format=file.suffix[1:], dpi=_PNG_DPI, metadata=metadata
+                        aside,
+                        format=file.suffix[1:],
+                        dpi=_PNG_DPI,
+                        metadata=metadata,
+                        bbox_inches="tight",
                     )
             # The page has the title and the legend as text.
             title.set_text("")
@@ -213,7 +220,12 @@ class Painter:
             svg = io.BytesIO()
             begun.figure.savefig(svg, format="svg", metadata={"Date": None})
             points = _in_picture(begun)
-        picture = _for_page(svg.getvalue(), f"f{number}")
+            box = begun.figure.get_tightbbox()
+        width, height = (72 * side for side in begun.figure.get_size_inches())
+        # Without the margins above and below that a maze of a fixed shape leaves.
+        top, bottom = height - 72 * box.y1 - 3, height - 72 * box.y0 + 3
+        view = f"0 {top:.1f} {width:.1f} {bottom - top:.1f}"
+        picture = _for_page(svg.getvalue(), f"f{number}", view)
         return Drawing(
             f"f{number}", begun.title, begun.caption, picture, tuple(begun.series), points, files
         )
@@ -258,7 +270,7 @@ def _in_picture(begun: Sketch) -> tuple[tuple[int, float, float, str], ...]:
     )
 
 
-def _for_page(svg: bytes, prefix: str) -> str:
+def _for_page(svg: bytes, prefix: str, view: str) -> str:
     """The picture without a header, with ids that are unique in the page and marked series."""
     ET.register_namespace("", _SVG)
     ET.register_namespace("xlink", _LINK)
@@ -277,6 +289,7 @@ def _for_page(svg: bytes, prefix: str) -> str:
                 element.set(key, f"#{prefix}-{value[1:]}")
             elif value.startswith("url(#"):
                 element.set(key, f"url(#{prefix}-{value[5:]}")
+    root.set("viewBox", view)
     root.attrib.pop("width", None)
     root.attrib.pop("height", None)
     return ET.tostring(root, encoding="unicode")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,21 @@ class Maps:
     def __init__(self) -> None:
         self._plans: dict[str, MazePlan | None] = {}
         self._datasets: dict[str, Rows] = {}
+        self._drawn: set[str] = set()
+
+    def dataset(self, run: Run) -> Iterator[Sketch]:
+        """Where the rows of a run's dataset are; nothing if that was drawn already."""
+        with contextlib.suppress(UserError):
+            if run.last is None:
+                return
+            checkpoint = _checkpoint(run.last)
+            data = checkpoint.header.data
+            plan = self._plan(data.env)
+            if plan is None or data.fingerprint in self._drawn:
+                return
+            xy = self._dataset(run.last, checkpoint)[:, :2]
+            self._drawn.add(data.fingerprint)
+            yield _density(run, plan, xy, f"Dataset {data.dataset}", "rows of the dataset")
 
     def of(self, run: Run, missing: list[str]) -> Iterator[Sketch]:
         """Maps of a run; none for a run that is not in a maze.
@@ -69,7 +85,6 @@ class Maps:
         observations, replay = None, None
         try:
             observations = self._dataset(stage, checkpoint)
-            yield _density(run, plan, observations[:, :2])
         except UserError as error:
             missing.append(f"{run.folder.name}: the dataset is not drawn: {error}")
         if checkpoint.data_state is not None:
@@ -82,7 +97,8 @@ class Maps:
             if len(checkpoint.header.members) > 1:
                 yield from _choices(run, plan, replay)
             else:
-                yield _collected(run, plan, replay)
+                xy = replay.observations[:, :2]
+                yield _density(run, plan, xy, "Online", "environment steps in the replay buffer")
         if observations is None or not len(observations):
             missing.append(f"{run.folder.name}: no rows are there to look at the critic with.")
             return
@@ -150,30 +166,19 @@ def _map(run: Run, plan: MazePlan, name: str, title: str, caption: str) -> Sketc
         f"{run.record.task}-{run.record.variant}-{run.record.seed}-{name}",
         title,
         caption,
-        size=(_WIDTH, min(height, 2.5 * _WIDTH) + 0.9),
+        size=(_WIDTH, min(height, 2.5 * _WIDTH) + 0.6),
     )
     draw_walls(begun.axes, plan)
     begun.axes.grid(False)
     return begun
 
 
-def _density(run: Run, plan: MazePlan, xy: Rows, name: str = "dataset") -> Sketch:
-    what = "dataset" if name == "dataset" else "run collected"
+def _density(run: Run, plan: MazePlan, xy: Rows, title: str, what: str) -> Sketch:
     begun = _map(
-        run,
-        plan,
-        name,
-        "Offline: the dataset" if name == "dataset" else "Online: what was collected",
-        f"Where the {len(xy):,} rows are that the {what}."
-        if name != "dataset"
-        else f"Where the {len(xy):,} rows of the dataset are.",
+        run, plan, title.split(maxsplit=1)[0].lower(), title, f"Where the {len(xy):,} {what} are."
     )
     draw_density(begun.figure, begun.axes, xy, plan, below=True)
     return begun
-
-
-def _collected(run: Run, plan: MazePlan, replay: Experience) -> Sketch:
-    return _density(run, plan, replay.observations[:, :2], "collected")
 
 
 def _choices(run: Run, plan: MazePlan, replay: Experience) -> Iterator[Sketch]:
@@ -230,7 +235,7 @@ def _draw_counts(
         bar = begun.figure.colorbar(
             image, ax=begun.axes, location="bottom", shrink=0.9, aspect=35, pad=0.02
         )
-        bar.set_label(f"share of {members[1]}; the rest is {members[0]}", fontsize=9)
+        bar.set_label(f"share of {members[1]}; the rest is {members[0]}")
     else:
         colours = ListedColormap([COLOURS[n % len(COLOURS)] for n in range(len(members))])
         most = counts.argmax(axis=0).astype(np.float64)
@@ -299,7 +304,7 @@ def _values(run: Run, plan: MazePlan, checkpoint: Checkpoint, rows: Rows) -> Ske
     image = _image(begun, plan, values, free, cmap="viridis")
     begun.figure.colorbar(
         image, ax=begun.axes, location="bottom", shrink=0.9, aspect=35, pad=0.02
-    ).set_label(what, fontsize=9)
+    ).set_label(what)
     # A few numbers are enough to hover over.
     for column, line in np.argwhere(free):
         if column % 3 == 1 and line % 3 == 1:
@@ -331,7 +336,7 @@ def _value(module: Algorithm, observation: torch.Tensor) -> tuple[npt.NDArray[np
     else:
         acting = module.acting_policy()
         action, _ = acting.evaluation_action(observation, acting.initial_memory(observation))
-        value, what = critic.target_q(observation, action).amin(0), "the least Q"
+        value, what = critic.target_q(observation, action).amin(0), "Least Q"
     numbers = value.reshape(-1, len(observation)).mean(0)
     return numbers.double().numpy(), what
 

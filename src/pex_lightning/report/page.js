@@ -44,6 +44,15 @@
         }
         tip.hidden = true;
       });
+      // Pointing at a name lets its curve stand out.
+      const parts = svg.querySelectorAll(`[data-series="${button.dataset.series}"]`);
+      const stand = (out) => {
+        svg.parentElement.classList.toggle("focus", out);
+        for (const part of parts) part.classList.toggle("focus", out);
+      };
+      button.addEventListener("pointerenter", () => stand(!hidden.has(Number(button.dataset.series))));
+      button.addEventListener("pointerleave", () => stand(false));
+      button.addEventListener("click", () => stand(false));
     }
 
     // Telling the value of the nearest point.

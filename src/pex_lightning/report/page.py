@@ -251,6 +251,8 @@ class _Report:
         maps = Maps()
         for task in self.tasks:
             for run in map_runs(self._of_task(task), self._map_seed):
+                if dataset := self._draw(maps.dataset(run)):
+                    section.groups.append(Group("Data", dataset, small=True))
                 drawings = self._draw(maps.of(run, section.missing))
                 if drawings:
                     title = f"{self.names[id(run)]}, {task}, seed {run.record.seed}"

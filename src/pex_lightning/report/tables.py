@@ -56,6 +56,16 @@ def measures(results: Results, threshold: float | None) -> Iterator[Table]:
         "Interquartile mean over runs, with its 95 % stratified bootstrap interval below; "
         "no interval where a task has one seed."
     )
+    if threshold is not None:
+        caption += (
+            " Steps are the median of the environment steps at the first evaluation at or above "
+            "the threshold, with how many runs reached it below; a run that did not counts as never"
+            "."
+        )
+    caption += (
+        " 'Mean over steps' is the area under the online curve divided by its steps, 'regret' the "
+        "best score of any run of the task minus that."
+    )
     if len(results.tasks) > 1 and results.comparable:
         yield _measures(results, results.tasks, "all tasks", threshold, caption)
     for task in results.tasks:
@@ -100,7 +110,7 @@ def _steps(of_tasks: Sequence[Sequence[Outcome]]) -> Cell:
     reached = sum(math.isfinite(value) for value in steps)
     # The lower of two middle ones, since half a way to infinity is none.
     middle = sorted(steps)[(len(steps) - 1) // 2]
-    return Cell(number(middle), middle, f"median; {reached} of {len(steps)} reached it")
+    return Cell(number(middle), middle, f"{reached} of {len(steps)}")
 
 
 def run_table(runs: Sequence[Run], names: Mapping[int, str]) -> Table:
