@@ -137,7 +137,7 @@ def outcomes(
     best: dict[str, float] = {}
     for run in runs:
         task, reached = run.run.task, [*run.offline.scores, *run.online.scores]
-        finite = [score for score in reached if math.isfinite(score)]
+        finite = [float(score) for score in reached if math.isfinite(score)]
         best[task] = max([best.get(task, -math.inf), *finite])
     return [_outcome(run, best[run.run.task], threshold) for run in runs]
 
