@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pex_lightning.report.drawing import Floats, Series, Sketch, series_of, sketch
-from pex_lightning.studies.outcomes import Evaluations, Outcome
+from pex_lightning.studies.outcomes import Evaluations, Outcome, RunKey
 from pex_lightning.studies.statistics import (
     Estimate,
     performance_profile,
@@ -30,7 +30,7 @@ class Results:
         tasks: In the order of the runs.
         variants: In the order of the runs.
         evaluations: By task and variant.
-        outcomes: By task and variant.
+        outcomes: Of finished runs, by task and variant.
         look: A variant's colour, dash and mark, the same in every figure.
     """
 
@@ -54,6 +54,22 @@ class Results:
             self.unit(task) != UNITS["return"] for task in self.tasks
         )
 
+    def complete(self) -> tuple[str, ...]:
+        """Variants with a finished run on every task."""
+        return tuple(
+            variant
+            for variant in self.variants
+            if all((task, variant) in self.outcomes for task in self.tasks)
+        )
+
+    def incomplete(self) -> list[str]:
+        """A sentence about the other variants where there are several tasks, if there are any."""
+        complete = self.complete()
+        others = ", ".join(variant for variant in self.variants if variant not in complete)
+        if not others or len(self.tasks) == 1:
+            return []
+        return [f"Without a finished run on every task, so not averaged over tasks: {others}."]
+
     def final(self, variant: str) -> list[Floats]:
         """Final scores of a variant, an array [seeds] for each task, empty for one without runs."""
         return [
@@ -63,19 +79,24 @@ class Results:
 
 
 def results_of(
-    evaluations: Sequence[Evaluations],
-    outcomes: Sequence[Outcome],
-    names: Sequence[tuple[str, str]],
+    evaluations: Sequence[Evaluations], outcomes: Sequence[Outcome], names: Mapping[RunKey, str]
 ) -> Results:
-    """Group by the task and the name of the variant, which `names` gives for each of the runs."""
-    grouped: dict[tuple[str, str], list[Evaluations]] = {}
+    """Group evaluations of all runs, and outcomes of those that are finished.
+
+    Args:
+        evaluations: Of all runs.
+        outcomes: Of the runs that are finished.
+        names: What the variants of the runs are called.
+    """
+    evaluated: dict[tuple[str, str], list[Evaluations]] = {}
     came_out: dict[tuple[str, str], list[Outcome]] = {}
-    for name, evaluation, outcome in zip(names, evaluations, outcomes, strict=True):
-        grouped.setdefault(name, []).append(evaluation)
-        came_out.setdefault(name, []).append(outcome)
-    variants = tuple(dict.fromkeys(variant for _, variant in names))
-    tasks = tuple(dict.fromkeys(task for task, _ in names))
-    return Results(tasks, variants, grouped, came_out, series_of(variants))
+    for one in evaluations:
+        evaluated.setdefault((one.run.task, names[one.run]), []).append(one)
+    for outcome in outcomes:
+        came_out.setdefault((outcome.run.task, names[outcome.run]), []).append(outcome)
+    tasks = tuple(dict.fromkeys(task for task, _ in evaluated))
+    variants = tuple(dict.fromkeys(variant for _, variant in evaluated))
+    return Results(tasks, variants, evaluated, came_out, series_of(variants))
 
 
 def learning_curves(results: Results, task: str) -> Iterator[Sketch]:
@@ -127,8 +148,9 @@ def _curves(
     begun = sketch(
         f"{task}-{name}",
         f"{title}: {task}" if len(results.tasks) > 1 else title,
-        f"Interquartile mean over the seeds of every evaluation, of {seeds} runs; the area is its "
-        "95 % bootstrap interval, where there is more than one seed.",
+        f"Interquartile mean over seeds of every evaluation, of {seeds} runs; the area is its 95 % "
+        "bootstrap interval, where there is more than one seed. Runs that are not finished count "
+        "as far as they have come.",
         axis,
         results.unit(task),
     )
@@ -191,8 +213,8 @@ def _told(variant: str, x: float, estimate: Estimate, values: Floats, axis: str)
 
 def profile(results: Results) -> Sketch | None:
     """The performance profile of final scores; None where scores cannot be compared."""
-    finals = {v: results.final(v) for v in results.variants}
-    scores = np.concatenate([np.concatenate(tasks) for tasks in finals.values()])
+    finals = {v: results.final(v) for v in results.complete()}
+    scores = np.concatenate([np.empty(0), *(task for tasks in finals.values() for task in tasks)])
     scores = scores[np.isfinite(scores)]
     if len(scores) < 2 or not results.comparable:
         return None
@@ -207,8 +229,6 @@ def profile(results: Results) -> Sketch | None:
         "share of runs above it",
     )
     for variant, tasks in finals.items():
-        if not sum(len(task) for task in tasks):
-            continue
         found = performance_profile(tasks, taus)
         begun.line(
             results.look[variant],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,9 @@ class Maps:
                 yield from _choices(run, plan, replay)
             else:
                 xy = replay.observations[:, :2]
-                yield _density(run, plan, xy, "Online", "environment steps in the replay buffer")
+                yield _density(
+                    run, plan, xy, "Online: where it went", "environment steps in the replay buffer"
+                )
         if observations is None or not len(observations):
             missing.append(f"{run.folder.name}: no rows are there to look at the critic with.")
             return
@@ -174,9 +177,8 @@ def _map(run: Run, plan: MazePlan, name: str, title: str, caption: str) -> Sketc
 
 
 def _density(run: Run, plan: MazePlan, xy: Rows, title: str, what: str) -> Sketch:
-    begun = _map(
-        run, plan, title.split(maxsplit=1)[0].lower(), title, f"Where the {len(xy):,} {what} are."
-    )
+    name = re.sub(r"\W.*", "", title).lower()
+    begun = _map(run, plan, name, title, f"Where the {len(xy):,} {what} are.")
     draw_density(begun.figure, begun.axes, xy, plan, below=True)
     return begun
 
@@ -297,9 +299,9 @@ def _values(run: Run, plan: MazePlan, checkpoint: Checkpoint, rows: Rows) -> Ske
         plan,
         "critic",
         f"Critic: {what} at step {checkpoint.header.gradient_steps:,}",
-        f"{what} of the last checkpoint at free positions. All numbers of an observation but the "
-        "position are those of the nearest row of the run's data, so that far from any row the "
-        "value is a guess.",
+        f"The critic's {what} in the last checkpoint at free positions. All numbers of an "
+        "observation but the position are those of the nearest row of the run's data, so that far "
+        "from any row the value is a guess.",
     )
     image = _image(begun, plan, values, free, cmap="viridis")
     begun.figure.colorbar(
@@ -336,7 +338,7 @@ def _value(module: Algorithm, observation: torch.Tensor) -> tuple[npt.NDArray[np
     else:
         acting = module.acting_policy()
         action, _ = acting.evaluation_action(observation, acting.initial_memory(observation))
-        value, what = critic.target_q(observation, action).amin(0), "Least Q"
+        value, what = critic.target_q(observation, action).amin(0), "least Q"
     numbers = value.reshape(-1, len(observation)).mean(0)
     return numbers.double().numpy(), what
 

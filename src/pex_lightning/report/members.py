@@ -60,12 +60,13 @@ def entropy(
     """The entropy of the choice, a curve for each variant; None where nothing was chosen."""
     begun = sketch(
         f"{task}-choice-entropy",
-        "Entropy of the choice between members",
-        "Mean over the choices made since the last report, in nats, and over seeds; the area is "
-        "between the lowest and the highest seed. 0 means that the choice is certain; log M, "
-        f"{math.log(2):.2f} for two members, that it is a coin.",
+        "Entropy of the choice",
+        "Between members: mean over the choices made since the last report and over seeds; the "
+        "area is between the lowest and the highest seed. 0 means that the choice is certain; "
+        f"log M, {math.log(2):.2f} for two members, that it is a coin.",
         "environment steps",
         "entropy in nats",
+        (4, 2.4),
     )
     for variant, of_variant in runs.items():
         curves = [

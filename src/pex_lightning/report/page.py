@@ -6,13 +6,14 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
+import pandas as pd
 from jinja2 import Environment
 from markupsafe import Markup
 
@@ -122,17 +123,43 @@ def write_report(
     Raises:
         UserError: The page or the figures cannot be written.
     """
+    if not os.access(page.parent, os.W_OK):
+        raise UserError(
+            f"--out {page}: {page.parent} is no folder that can be written to. Make it, or choose "
+            "another one."
+        )
     try:
         figures.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"--figures {figures} cannot be made ({error.strerror}). Choose another folder."
         ) from error
+    report = _Report(read_runs(found), Painter(figures), threshold, map_seed)
+    sections = list(report.sections())
+    text = _render(report, sections, page, figures)
     with written_aside(page) as aside:
-        report = _Report(read_runs(found), Painter(figures), threshold, map_seed)
-        sections = list(report.sections())
-        aside.write_text(_render(report, sections, page, figures), encoding="utf-8")
+        aside.write_text(text, encoding="utf-8")
     return Written(page, sum(1 for _ in _drawings(sections)), figures)
+
+
+def compared(
+    runs: Sequence[Run], names: Mapping[int, str], frame: pd.DataFrame, threshold: float | None
+) -> Results | None:
+    """What the runs have reached; None if none was evaluated.
+
+    Args:
+        runs: The runs.
+        names: What their variants are called, by `id(run)`.
+        frame: All of their metrics.
+        threshold: A score for the number of environment steps until it is reached.
+    """
+    evaluated = evaluations(frame)
+    if not evaluated:
+        return None
+    keys = {_key(run): run for run in runs}
+    called = {key: names[id(run)] for key, run in keys.items()}
+    finished = [one for one in evaluated if keys[one.run].record.state == "finished"]
+    return results_of(evaluated, outcomes(finished, threshold), called)
 
 
 class _Report:
@@ -144,7 +171,10 @@ class _Report:
         several = len({run.record.study for run in runs}) > 1
         self.names = {id(run): _name(run, with_study=several) for run in runs}
         self.tasks = tuple(dict.fromkeys(run.record.task for run in runs))
-        self._results = self._compared()
+        frame = collect([FoundRun(run.folder, run.record) for run in runs])
+        written = frame[["version", "git_revision"]].drop_duplicates().astype(str)
+        self._versions = [" ".join(pair).strip() for pair in written.to_numpy() if any(pair)]
+        self._results = compared(runs, self.names, frame, threshold)
 
     def sections(self) -> Iterator[Section]:
         """All sections that have anything to show or to say."""
@@ -163,22 +193,6 @@ class _Report:
             if section.tables or section.groups or section.missing
         )
 
-    def _compared(self) -> Results | None:
-        frame = collect([FoundRun(run.folder, run.record) for run in self.runs])
-        written = frame[["version", "git_revision"]].drop_duplicates().astype(str)
-        self._versions = [" ".join(pair).strip() for pair in written.to_numpy() if any(pair)]
-        evaluated = evaluations(frame)
-        if not evaluated:
-            return None
-        names = {
-            RunKey(r.record.study, r.record.variant, r.record.task, r.record.seed): self.names[
-                id(r)
-            ]
-            for r in self.runs
-        }
-        grouped = [(one.run.task, names[one.run]) for one in evaluated]
-        return results_of(evaluated, outcomes(evaluated, self._threshold), grouped)
-
     def _draw(self, sketches: Iterator[Sketch] | Sequence[Sketch]) -> list[Drawing]:
         return [self._painter.draw(begun) for begun in sketches]
 
@@ -190,16 +204,20 @@ class _Report:
         return found
 
     def _measures(self) -> Section:
-        section = Section("results", "Results")
+        section = Section("results", "Results", "Of runs that are finished.")
         if self._results is None:
             section.missing.append("No run has an evaluation that can be read.")
             return section
+        if not self._results.outcomes:
+            section.missing.append("No run with an evaluation is finished.")
+            return section
         section.tables = list(measures(self._results, self._threshold))
+        section.missing += self._results.incomplete()
         fewest = min(len(runs) for runs in self._results.outcomes.values())
         if fewest < _FEW_SEEDS:
             seeds = "one seed" if fewest == 1 else f"{fewest} seeds"
-            section.text = (
-                f"Some variants have only {seeds}, so that their intervals are rough or missing, "
+            section.text += (
+                f" Some variants have only {seeds}, so that their intervals are rough or missing, "
                 "and small differences may be chance."
             )
         if not self._results.comparable:
@@ -218,7 +236,7 @@ class _Report:
 
     def _comparison(self) -> Section:
         section = Section("comparison", "Comparison of final scores")
-        if self._results is None or len(self._results.variants) < 2:
+        if self._results is None or len({variant for _, variant in self._results.outcomes}) < 2:
             return section
         drawn = [s for s in (profile(self._results), improvement(self._results)) if s is not None]
         if not self._results.comparable:
@@ -238,8 +256,7 @@ class _Report:
             drawings = self._draw([curve] if curve is not None else [])
             small = self._draw(shares(runs, task))
             if drawings or small:
-                section.groups.append(Group(task, drawings))
-                section.groups.append(Group("", small, small=True))
+                section.groups.append(Group(task, drawings + small, small=True))
         return section
 
     def _maps(self) -> Section:
@@ -330,6 +347,11 @@ class _Report:
     def broken(self) -> list[Run]:
         """Runs that are not finished."""
         return [run for run in self.runs if run.record.state != "finished"]
+
+
+def _key(run: Run) -> RunKey:
+    record = run.record
+    return RunKey(record.study, record.variant, record.task, record.seed)
 
 
 def _name(run: Run, *, with_study: bool) -> str:

@@ -128,7 +128,9 @@ def _stage(folder: Path, notes: list[str]) -> Stage:
     content = _content(folder / "metrics.csv", notes)
     if content is not None:
         header, rows, lost = parse_log(content)
-        if lost:
+        if content and not rows:
+            notes.append(f"{name}/metrics.csv has no row that can be read")
+        elif lost:
             notes.append(f"{lost} of {lost + len(rows)} lines of {name}/metrics.csv are damaged")
         columns = {key: _numbers([row[key] for row in rows]) for key in header}
         texts = {key: rows[-1].get(key, "") if rows else "" for key in texts}

@@ -31,9 +31,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first cell of each row is its heading."""
+    """A table, with a title unless that of its section is enough.
 
-    id: str
+    The first cell of each row is the row's heading.
+    """
+
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -79,7 +81,7 @@ def _measures(
     if threshold is not None:
         head.append(f"steps to {threshold:g}")
     rows = []
-    for variant in results.variants:
+    for variant in results.complete() if len(tasks) > 1 else results.variants:
         of_tasks = [results.outcomes.get((task, variant), ()) for task in tasks]
         count = sum(map(len, of_tasks))
         if not count:
@@ -90,7 +92,7 @@ def _measures(
             cells.append(_steps(of_tasks))
         rows.append(tuple(cells))
     unit = results.unit(tasks[0])
-    return Table(f"measures-{title}", f"{title} ({unit})", tuple(head), tuple(rows), caption)
+    return Table(f"{title} ({unit})", tuple(head), tuple(rows), caption)
 
 
 def _estimate(of_tasks: Sequence[Sequence[Outcome]], name: str) -> Cell:
@@ -128,7 +130,7 @@ def run_table(runs: Sequence[Run], names: Mapping[int, str]) -> Table:
         for run in runs
     ]
     head = ("run", "variant", "task", "seed", "state", "time", "remarks")
-    return Table("runs", "Runs", head, tuple(rows))
+    return Table("", head, tuple(rows))
 
 
 def _remarks(run: Run) -> Iterator[str]:
@@ -164,9 +166,7 @@ def signs(runs: Sequence[Run]) -> Table:
                         Cell(_text(sign.get("found"), 300)),
                     )
                 )
-    return Table(
-        "signs", "Signs of failure", ("run", "stage", "sign", "step", "found"), tuple(rows)
-    )
+    return Table("", ("run", "stage", "sign", "step", "found"), tuple(rows))
 
 
 def differences(runs: Mapping[str, Sequence[Run]]) -> Iterator[Table]:
@@ -189,7 +189,7 @@ def differences(runs: Mapping[str, Sequence[Run]]) -> Iterator[Table]:
                 cells = [_differing(value) for value in values]
                 rows.append((Cell(key, key), *cells))
         if rows:
-            yield Table(f"differences-{stage}", title, ("setting", *settings), tuple(rows))
+            yield Table(title, ("setting", *settings), tuple(rows))
 
 
 def _values(found: Iterable[Mapping[str, object]], key: str) -> tuple[str, ...]:
