@@ -9,22 +9,15 @@ from typing import Any
 
 import pytest
 
-from pex_lightning.report.page import write_report
-from pex_lightning.studies.records import find_runs
-from report.runs import write_study
-
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+def address(reported: Path) -> str:
     """Of a page about a study."""
-    folder = tmp_path_factory.mktemp("browser")
-    page = folder / "report.html"
-    write_report(find_runs([write_study(folder)]), page, folder / "figures", threshold=60)
-    return page.as_uri()
+    return (reported / "report.html").as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +43,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 
 
 def test_nothing_of_a_run_is_executed(page: Any) -> None:
-    assert page.title() == "Study study – pex-lightning report"
+    assert page.title() == "Study study - pex-lightning report"
     page.get_by_text("Which, and why").click()
     assert page.get_by_text("<script>document.title").first.is_visible()
 

@@ -18,6 +18,7 @@ from pex_lightning.inspection.raw import first_numbers, read_episodes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -143,8 +144,10 @@ def visible(plan: MazePlan) -> tuple[float, float, float, float]:
     return x_low + half, x_high - half, y_low + half, y_high - half
 
 
-def draw_density(figure: Figure, axes: Axes, xy: Floats, plan: MazePlan, *, below: bool) -> None:
-    """Draw the number of rows in each small square, on a logarithmic scale."""
+def draw_density(
+    figure: Figure, axes: Axes, xy: Floats, plan: MazePlan, *, below: bool
+) -> Colorbar:
+    """Draw the number of rows in each small square, on a logarithmic scale; return the scale."""
     from matplotlib.colors import LogNorm  # noqa: PLC0415
 
     x_low, x_high, y_low, y_high = plan.extent
@@ -168,12 +171,13 @@ def draw_density(figure: Figure, axes: Axes, xy: Floats, plan: MazePlan, *, belo
     side = plan.cell_size / _BINS_PER_CELL
     where = "bottom" if below else "right"
     label = f"rows in a square of {side:.3g} m"
-    figure.colorbar(
-        image, ax=axes, location=where, label=label, shrink=0.9, aspect=35, pad=0.02, format="{x:g}"
+    scale = figure.colorbar(
+        image, ax=axes, location=where, label=label, shrink=0.9, aspect=35, pad=0.02
     )
     outside = len(known) - int(counts.sum())
     beyond = f"; {outside:,} lie outside" if outside else ""
     axes.set_title(f"where the rows are{beyond}", fontsize=10)
+    return scale
 
 
 def _trajectories(axes: Axes, visits: Visits, plan: MazePlan) -> list[Line2D]:

@@ -179,7 +179,8 @@ def _map(run: Run, plan: MazePlan, name: str, title: str, caption: str) -> Sketc
 def _density(run: Run, plan: MazePlan, xy: Rows, title: str, what: str) -> Sketch:
     name = re.sub(r"\W.*", "", title).lower()
     begun = _map(run, plan, name, title, f"Where the {len(xy):,} {what} are.")
-    draw_density(begun.figure, begun.axes, xy, plan, below=True)
+    scale = draw_density(begun.figure, begun.axes, xy, plan, below=True)
+    scale.ax.xaxis.set_major_formatter("{x:g}")
     return begun
 
 
