@@ -13,8 +13,9 @@ import pytest
 
 from commands import Command
 from pex_lightning.report.drawing import Painter, series_of, sketch
-from pex_lightning.report.page import compared, write_report
+from pex_lightning.report.page import write_report
 from pex_lightning.report.reading import read_runs
+from pex_lightning.report.results import compared
 from pex_lightning.report.tables import Table, differences, measures, signs
 from pex_lightning.studies.records import FoundRun, find_runs
 from pex_lightning.studies.table import collect
@@ -60,7 +61,9 @@ def test_page_has_every_section_and_needs_no_other_file(page: str) -> None:
 def test_names_and_reasons_of_runs_are_text(tmp_path: Path) -> None:
     attack = "</script><script>alert(1)</script><img src=x onerror=alert(2)>$\\frac{"
     write_run(tmp_path / "s", attack, 0, (1, 2), task=f"a{attack}"[:20], reason=attack)
-    write_run(tmp_path / "s", "other", 0, (1, 2), state="failed", reason=attack)
+    other = write_run(tmp_path / "s", "other", 0, (1, 2), state="failed", reason=f"{attack}\ud800")
+    file = other / "online/metrics.csv"
+    file.write_text(file.read_text().replace("online_policy", "\x01<b>_policy"))
     page = report(tmp_path / "s")
     assert "<script>alert" not in page
     assert "<img" not in page

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from pex_lightning.report.comparison import number
 from pex_lightning.report.drawing import Floats, Series, Sketch, series_of, sketch
 from pex_lightning.report.reading import Run
+from pex_lightning.report.results import number
 
 _SHARE = re.compile(r"train/(.+)_policy_share")
 _ENTROPY = "train/choice_entropy"
@@ -20,6 +20,8 @@ def member_names(run: Run) -> tuple[str, ...]:
     """Members between which a run chose, the learner last; none if there was no choice."""
     stage = run.stages.get("online")
     found = [m[1] for column in (stage.columns if stage else ()) if (m := _SHARE.fullmatch(column))]
+    # A damaged file may have names in which a picture cannot be written.
+    found = [name for name in found if name.isprintable()]
     return tuple(found) if len(found) > 1 else ()
 
 

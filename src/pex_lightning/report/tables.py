@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pex_lightning.errors import shortened
-from pex_lightning.report.comparison import Results, interval, number
 from pex_lightning.report.reading import Run
+from pex_lightning.report.results import Results, interval, number
 from pex_lightning.studies.outcomes import Outcome
 from pex_lightning.studies.statistics import stratified_bootstrap
 

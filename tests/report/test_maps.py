@@ -13,8 +13,10 @@ import yaml
 from pex_lightning.export.experience import read_experience
 from pex_lightning.handover import read_checkpoint
 from pex_lightning.inspection.maze_plan import maze_plan
+from pex_lightning.report.critic import at_positions
 from pex_lightning.report.drawing import Sketch
-from pex_lightning.report.maze import Maps, _at, _counts, map_runs
+from pex_lightning.report.maps import Maps, map_runs
+from pex_lightning.report.maze import member_counts
 from pex_lightning.report.reading import Run, read_runs
 from pex_lightning.studies.records import RunRecord, find_runs
 
@@ -50,7 +52,7 @@ def test_members_are_counted_where_they_acted(run: Path) -> None:
     plan = maze_plan("pex_lightning/PointMaze-Medium-v0")
     assert plan is not None
     xy = np.array([[0.0, 0.0], [0.01, 0.0], [5.0, 5.0]], dtype=np.float32)
-    counts = _counts(plan, xy, np.array([0, 1, 1]), replay.header.members)
+    counts = member_counts(plan, xy, np.array([0, 1, 1]), replay.header.members)
     assert counts.shape[0] == 2
     assert counts.sum(axis=(1, 2)).tolist() == [1, 2]
     start = np.argwhere(counts[0])[0]
@@ -63,7 +65,7 @@ def test_members_are_counted_where_they_acted(run: Path) -> None:
 
 def test_critic_is_asked_at_positions_with_the_rest_of_the_nearest_row() -> None:
     rows = np.array([[0, 0, 1, 2], [5, 5, 3, 4]], dtype=np.float32)
-    found = _at(rows, np.array([[0.4, 0.3], [4.0, 4.5]], dtype=np.float32))
+    found = at_positions(rows, np.array([[0.4, 0.3], [4.0, 4.5]], dtype=np.float32))
     assert found.tolist() == [
         pytest.approx([0.4, 0.3, 1, 2]),
         pytest.approx([4.0, 4.5, 3, 4]),
@@ -112,7 +114,7 @@ def test_no_module_is_imported_because_a_checkpoint_names_it(
         checkpoint.header, data=replace(data, env=replace(data.env, id="evil:PointMaze-v0"))
     )
     monkeypatch.setattr(
-        "pex_lightning.report.maze.read_checkpoint", lambda _: replace(checkpoint, header=header)
+        "pex_lightning.report.maps.read_checkpoint", lambda _: replace(checkpoint, header=header)
     )
     drawn, missing = maps(run)
     assert drawn == []
