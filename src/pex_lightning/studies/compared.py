@@ -85,18 +85,21 @@ class Compared:
         return name
 
 
-def compare(runs: Sequence[FoundRun], threshold: float | None = None) -> Compared:
-    """Read finished runs, and sort what came out of them by variant and task.
+def compare(
+    runs: Sequence[FoundRun], frame: pd.DataFrame | None = None, threshold: float | None = None
+) -> Compared:
+    """Sort what came out of finished runs by variant and task.
 
     Args:
         runs: Runs of a study, or of several; those that are not finished are not counted.
+        frame: Their metrics as `collect` gives them; without it they are read here.
         threshold: A score, for the environment steps to it.
 
     Raises:
         UserError: Two folders hold the same run.
     """
     finished = [run for run in runs if run.record.state == "finished"]
-    frame = collect(finished)
+    frame = collect(finished) if frame is None else _rows_of(frame, finished)
     results = outcomes(frame, threshold)
     several = len({result.run.study for result in results}) > 1
     found: dict[tuple[str, str], list[Outcome]] = {}
@@ -116,13 +119,24 @@ def _variant(run: RunKey, several_studies: bool) -> str:
     return f"{run.study}: {run.variant}" if several_studies else run.variant
 
 
+def _rows_of(frame: pd.DataFrame, runs: Sequence[FoundRun]) -> pd.DataFrame:
+    """The rows of some of a table's runs."""
+    known = {_key(run) for run in runs}
+    rows = frame[["study", "variant", "task", "seed"]].drop_duplicates()
+    mine = [RunKey(*row) in known or RunKey(*row)._replace(task="") in known for row in rows.values]
+    return frame.merge(rows[mine])
+
+
+def _key(run: FoundRun) -> RunKey:
+    """How a table names a run, but for the task of one that belongs to no study."""
+    study, variant, task = map(printable, (run.record.study, run.record.variant, run.record.task))
+    return RunKey(study, variant, task, run.record.seed)
+
+
 def _left_out(runs: Sequence[FoundRun], counted: Sequence[RunKey]) -> Iterator[LeftOut]:
-    # The task of a run that belongs to no study is its environment, which its record has not.
     known = set(counted) | {run._replace(task="") for run in counted}
     for run in runs:
-        record = run.record
-        names = (printable(name) for name in (record.study, record.variant, record.task))
-        if record.state != "finished":
-            yield LeftOut(run.folder, record.state, record.reason or "")
-        elif RunKey(*names, record.seed) not in known:
-            yield LeftOut(run.folder, record.state, "it holds no evaluation")
+        if run.record.state != "finished":
+            yield LeftOut(run.folder, run.record.state, run.record.reason or "")
+        elif _key(run) not in known:
+            yield LeftOut(run.folder, run.record.state, "it holds no evaluation")

@@ -41,7 +41,7 @@ class RunRecord:
         started: When the first one started, ISO 8601.
         ended: When the last one ended, ISO 8601.
         version: Version of this package that ran it.
-        git_revision: Commit of the checkout that it ran from, if it was one.
+        git_revision: Commit of the checkout that this package ran from; None outside one.
     """
 
     study: str

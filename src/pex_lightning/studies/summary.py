@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 
+from pex_lightning.studies.caveats import caveats
 from pex_lightning.studies.compared import Compared, compare
 from pex_lightning.studies.markdown import NOTHING, estimate, number, table, text
 from pex_lightning.studies.outcomes import Outcome, Unit
@@ -17,7 +19,6 @@ from pex_lightning.studies.statistics import (
     probability_of_improvement,
     stratified_bootstrap,
 )
-from pex_lightning.studies.caveats import caveats
 
 Measure = Callable[[Outcome], float]
 _MEASURES: dict[str, Measure] = {
@@ -29,15 +30,15 @@ _MEASURES: dict[str, Measure] = {
     "regret": lambda o: o.regret,
 }
 _UNITS: dict[Unit, str] = {
-    "score": "the normalised score: 0 is a random policy, 100 an expert",
+    "score": "the normalised score of D4RL, which in mazes is the success rate in percent",
     "success": "the success rate in percent",
     "return": "the undiscounted return of an episode",
 }
 _LEVELS = (25.0, 50.0, 75.0, 90.0)
 _MEANING = f"""\
 Each cell is the interquartile mean over runs (the mean without the lowest and the highest quarter)
-and, in brackets, a 95 % interval from {REPLICATIONS:,} bootstrap replications over seeds. One run is
-one measurement, however many episodes it was evaluated with.
+and, in brackets, a 95 % interval from {REPLICATIONS:,} bootstrap replications over seeds. One run
+is one measurement, however many episodes it was evaluated with.
 
 - **offline**: last score of the offline stage.
 - **lowest online**: lowest score of the online stage, the one at the hand-over included.
@@ -50,7 +51,11 @@ one measurement, however many episodes it was evaluated with.
 
 
 def summary(
-    runs: Sequence[FoundRun], *, threshold: float | None = None, reference: str | None = None
+    runs: Sequence[FoundRun],
+    frame: pd.DataFrame | None = None,
+    *,
+    threshold: float | None = None,
+    reference: str | None = None,
 ) -> str:
     """Sum up runs for a reader, as Markdown.
 
@@ -58,13 +63,14 @@ def summary(
 
     Args:
         runs: Runs of a study, or of several.
+        frame: Their metrics as `table.collect` gives them; without it they are read here.
         threshold: A score, in its unit: how many environment steps each variant took to reach it.
         reference: Variant that the others are compared with; by default the first.
 
     Raises:
         UserError: Two folders hold the same run, or the reference is not among the variants.
     """
-    compared = compare(runs, threshold)
+    compared = compare(runs, frame, threshold)
     studies = ", ".join(dict.fromkeys(text(run.record.study) for run in runs if run.record.study))
     parts = [f"# Results{' of ' if studies else ''}{studies}", _counts(runs, compared)]
     if compared.left_out:
@@ -113,7 +119,7 @@ def _data(compared: Compared) -> str:
         for row in rows
         if row.task in compared.units
     ]
-    return table(["task", "dataset", "fingerprint", "score is"], of_tasks, left=4)
+    return table([*columns, "unit"], of_tasks, left=4)
 
 
 def _versions(compared: Compared) -> str:
@@ -123,7 +129,13 @@ def _versions(compared: Compared) -> str:
         + (f" (revision {text(row.git_revision)})" if row.git_revision else "")
         for row in rows
     ]
-    return f"Made with pex-lightning {', '.join(named)}."
+    made = f"Made with pex-lightning {', '.join(named)}."
+    if "score" in compared.units.values():
+        made += (
+            "\nScores on data that are not D4RL's own are normalised in the same way, but are not "
+            "D4RL's scores."
+        )
+    return made
 
 
 def _threshold_meaning(threshold: float | None) -> Iterator[str]:
@@ -239,8 +251,8 @@ def _improvement(compared: Compared, reference: str) -> Iterator[str]:
     if rows:
         yield f"## Probability of being better than {text(reference)}"
         yield (
-            "How probably a run of the variant has a higher number than a run of "
-            f"{text(reference)} on the same task, equal ones counting half; the mean over the "
-            "tasks that both have. 0.5 is no difference."
+            f"How probably a run of the variant has a higher number than a run of {text(reference)}"
+            " on the same task,\nequal ones counting half; the mean over the tasks that both have. "
+            "0.5 is no difference."
         )
         yield table(["variant", "tasks", *measures], rows)

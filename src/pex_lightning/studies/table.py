@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -47,6 +48,7 @@ COLUMNS = tuple(_SCHEMA.names)
 _NO_METRICS = {"step", "env_steps", "dataset", "fingerprint", "env", "d4rl_score"}
 """Columns of `metrics.csv` that are no metrics."""
 _STAGES = ("offline", "online")
+_COUNT = re.compile(r"[0-9]{1,15}")
 
 
 def collect(runs: Sequence[FoundRun]) -> pd.DataFrame:
@@ -169,7 +171,7 @@ def _cells(run: FoundRun, stage: str) -> Iterator[tuple[object, ...]]:
     for row in rows:
         texts = [printable(row.get(name, "")) for name in ("env", "dataset", "fingerprint")]
         env_steps = row.get("env_steps", "")
-        counted = int(env_steps) if env_steps.isascii() and env_steps.isdigit() else None
+        counted = int(env_steps) if _COUNT.fullmatch(env_steps) else None
         for metric in metrics:
             value = _number(row[metric])
             if value is not None:
