@@ -19,7 +19,7 @@ PEX = (90.0, 95.0, 62.5, 99.0, 100.0)
 def rows(text: str, section: str, table: int = 0) -> list[list[str]]:
     """The cells of a table of a section, without the ruler."""
     part = text.split(f"\n## {section}\n")[1].split("\n## ", maxsplit=1)[0]
-    tables = [block for block in part.split("\n\n") if block.startswith("|")]
+    tables = [block for block in part.strip().split("\n\n") if block.startswith("|")]
     lines = [line for line in tables[table].splitlines() if not line.startswith("| --")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
@@ -139,7 +139,9 @@ def test_several_tasks_are_averaged_where_scores_have_one_unit(
     found = stratified_bootstrap([PEX, [10.0] * 4])
     assert pex[:2] == ["pex", "9"]
     assert f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]" in pex
-    assert "- offline has no finished run on b, so it is not in the table of all tasks." in text
+    assert (
+        "- offline has no finished run on b: it is left out where tasks are taken together." in text
+    )
     assert "- pex has from 4 to 5 runs on a task" in text
 
 
@@ -151,6 +153,12 @@ def test_returns_of_several_tasks_are_not_averaged(make_run: Any) -> None:
     assert rows(text, "Probability of being better than x")[1][:3] == ["y", "2", "0.50"]
     mixed = [make_run("z", task="a", metric="eval/success"), make_run("z", task="c")]
     assert "Scores are not averaged over tasks" in summary(mixed)
+
+
+def test_no_variant_is_on_all_tasks(make_run: Any) -> None:
+    text = summary([make_run("x", task="a"), make_run("y", task="b")])
+    assert "No variant has a finished run on every task" in text
+    assert rows(text, "Probability of being better than x")[1] == ["y", "0", NOTHING, NOTHING]
 
 
 def test_the_reference_can_be_named(five: list[FoundRun]) -> None:

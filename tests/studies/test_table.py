@@ -97,7 +97,7 @@ def test_no_disk_space_leaves_the_older_table(
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    monkeypatch.setattr("pex_lightning.studies.table.write_csv", full)
     with pytest.raises(UserError, match=r"results\.csv: could not be written \(No space left"):
         write_table(tmp_path, collect([make_run("direct")]))
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before

@@ -19,11 +19,11 @@ def caveats(compared: Compared) -> Iterator[str]:
     Args:
         compared: Runs, at least one of them finished.
     """
-    yield from _seeds(compared)
-    yield from _missing(compared)
     yield from _mixed_data(compared)
     yield from _mixed_versions(compared)
     yield from _different_ends(compared)
+    yield from _seeds(compared)
+    yield from _missing(compared)
 
 
 def _seeds(compared: Compared) -> Iterator[str]:
@@ -52,8 +52,8 @@ def _missing(compared: Compared) -> Iterator[str]:
         missing = [text(task) for task in compared.tasks if not compared.of(variant, task)]
         if missing:
             yield (
-                f"{text(variant)} has no finished run on {', '.join(missing)}, so it is not in the "
-                "table of all tasks."
+                f"{text(variant)} has no finished run on {', '.join(missing)}: it is left out "
+                "where tasks are taken together."
             )
         counts = {len(compared.of(variant, task)) for task in compared.tasks} - {0}
         if len(counts) > 1:

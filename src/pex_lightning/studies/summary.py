@@ -220,14 +220,17 @@ def _share(value: float, low: float, high: float) -> str:
 
 def _all_tasks(compared: Compared, threshold: float | None) -> Iterator[str]:
     unit = compared.unit()
+    if unit is not None and compared.complete():
+        yield from _section(compared, compared.tasks, unit, threshold)
+        return
+    yield "## All tasks together"
     if unit is None:
-        yield "## All tasks together"
         yield (
             "Scores are not averaged over tasks: they are returns, whose sizes differ between "
             "tasks, or not the same kind of score on all of them."
         )
-    elif compared.complete():
-        yield from _section(compared, compared.tasks, unit, threshold)
+    else:
+        yield "No variant has a finished run on every task, so nothing is averaged over tasks."
 
 
 def _improvement(compared: Compared, reference: str) -> Iterator[str]:
