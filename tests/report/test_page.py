@@ -159,6 +159,23 @@ def test_differences_between_configurations_are_the_only_ones_listed(study: Path
     assert table.head == ("setting", "first", "second", "third")
 
 
+def test_a_section_that_a_variant_lacks_is_one_row(tmp_path: Path) -> None:
+    configs = {
+        "both": {"offline": {"steps": 8, "trainer": {"a": 1, "b": 2}}, "model": {"x": 1}},
+        "scratch": {"offline": None, "model": {"x": 1, "only": None, "other": 5}},
+    }
+    named = {}
+    for variant, config in configs.items():
+        run = write_run(tmp_path, variant, 0, (1, 2))
+        (run / "online/config.yaml").write_text(json.dumps(config))
+        named[variant] = read_runs(find_runs([run]))
+    (table,) = differences(named)
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["offline.*", "set", ""],
+        ["model.other", "", "5"],
+    ]
+
+
 def test_signs_name_run_stage_and_step(study: Path) -> None:
     (row,) = signs(read_runs(find_runs([study]))).rows
     assert [cell.text for cell in row[1:]] == [

@@ -65,9 +65,11 @@ def _curves(
     begun = sketch(
         f"{task}-{name}",
         f"{title}: {task}" if len(results.tasks) > 1 else title,
-        f"Interquartile mean over seeds of every evaluation, of {seeds} runs; the area is its 95 % "
-        "bootstrap interval, where there is more than one seed. Runs that are not finished count "
-        "as far as they have come.",
+        "Every evaluation of the run."
+        if seeds == 1
+        else f"Interquartile mean over seeds of every evaluation, of {seeds} runs; the area is its "
+        "95 % bootstrap interval, where there is more than one seed. Runs that are not finished "
+        "count as far as they have come.",
         axis,
         results.unit(task),
     )

@@ -40,7 +40,7 @@ def shares(runs: Mapping[str, Sequence[Run]], task: str) -> Iterator[Sketch]:
         begun = sketch(
             f"{task}-shares-{variant}",
             f"{variant}: who acted",
-            f"Share of the steps since the last report in which each member acted, mean over "
+            "Share of the steps since the last report in which each member acted"
             f"{_seeds(len(chose))}.",
             "environment steps",
             "share of steps",
@@ -105,8 +105,5 @@ def _add(
 
 
 def _seeds(count: int) -> str:
-    return (
-        "one seed"
-        if count == 1
-        else f"{count} seeds; the area is between the lowest and the highest"
-    )
+    several = f", mean over {count} seeds; the area is between the lowest and the highest"
+    return several if count > 1 else ""

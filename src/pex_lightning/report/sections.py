@@ -10,7 +10,7 @@ from pex_lightning.report.comparison import improvement, profile
 from pex_lightning.report.curves import learning_curves
 from pex_lightning.report.drawing import Drawing, Painter, Sketch
 from pex_lightning.report.maps import Maps, map_runs
-from pex_lightning.report.members import entropy, shares
+from pex_lightning.report.members import entropy, member_names, shares
 from pex_lightning.report.reading import Run
 from pex_lightning.report.results import compared
 from pex_lightning.report.tables import Table, differences, measures, run_table, signs, state_counts
@@ -122,7 +122,7 @@ class Report:
         section.tables = list(measures(self._results, self._threshold))
         section.missing += self._results.incomplete()
         fewest = min(len(runs) for runs in self._results.outcomes.values())
-        if fewest < _FEW_SEEDS:
+        if fewest < _FEW_SEEDS and len(self.runs) > 1:
             seeds = "one seed" if fewest == 1 else f"{fewest} seeds"
             section.text += (
                 f" Some variants have only {seeds}, so that their intervals are rough or missing, "
@@ -173,7 +173,7 @@ class Report:
             "Maps",
             "Of one run of each variant. --map_seed chooses another one." if self.runs else "",
         )
-        maps = Maps()
+        maps, variants = Maps(), len(set(self.names.values()))
         for task in self.tasks:
             for run in map_runs(self._of_task(task), self._map_seed):
                 if dataset := self._draw(maps.dataset(run)):
@@ -181,7 +181,8 @@ class Report:
                 drawings = self._draw(maps.of(run, section.missing))
                 if drawings:
                     title = f"{self.names[id(run)]}, {task}, seed {run.record.seed}"
-                    folded = len(section.groups) >= 6
+                    # Where there are many, those are open that show a choice.
+                    folded = variants > 6 and not member_names(run)
                     section.groups.append(Group(title, drawings, small=True, folded=folded))
         return section
 
@@ -210,8 +211,9 @@ class Report:
             "differences",
             "Differences between configurations",
             "Settings of config.yaml in which variants differ. Several values of a variant are "
-            "separated by |; an empty cell means that it has no such setting. Seeds and names of "
-            "runs are left out.",
+            "separated by |; an empty cell means that it has no such setting. A section that some "
+            "variants lack is one row, beside those of its settings that differ. Seeds and names "
+            "of runs are left out.",
             tables=list(differences(named)) if len(self.runs) > 1 else [],
         )
         section.folded = sum(len(table.rows) for table in section.tables) > 40

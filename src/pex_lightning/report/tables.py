@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -181,25 +181,47 @@ def differences(runs: Mapping[str, Sequence[Run]]) -> Iterator[Table]:
             for name, of_variant in runs.items()
         }
         settings = {name: found for name, found in settings.items() if found}
-        keys = dict.fromkeys(key for found in settings.values() for one in found for key in one)
-        rows = []
-        for key in keys:
-            values = [_values(found, key) for found in settings.values()]
-            if key not in _OF_A_RUN and (len(set(values)) > 1 or len(values[0]) > 1):
-                cells = [_differing(value) for value in values]
-                rows.append((Cell(key, key), *cells))
+        rows = list(_differing(list(settings.values())))
         if rows:
             yield Table(title, ("setting", *settings), tuple(rows))
 
 
-def _values(found: Iterable[Mapping[str, object]], key: str) -> tuple[str, ...]:
-    """The different values of a setting."""
-    return tuple(sorted({_text(one[key]) if key in one else "" for one in found}))
+def _differing(variants: Sequence[Sequence[Mapping[str, object]]]) -> Iterator[tuple[Cell, ...]]:
+    """A row for each setting that differs between variants, or within one.
+
+    Where a variant has no part of a section, such as `offline.trainer`, the section is one row.
+    """
+    named = [{key for found in variant for key in found} for variant in variants]
+    sections = [{part for key in keys for part in _sections(key)} for keys in named]
+    seen = set()
+    for key in dict.fromkeys(key for variant in variants for found in variant for key in found):
+        values = [
+            tuple(sorted({_text(found.get(key)) for found in variant if key in found}))
+            for variant in variants
+        ]
+        there = {value for value in values if value}
+        # A setting that is null does what its absence does.
+        if key in _OF_A_RUN or {part for value in values for part in value} == {"null"}:
+            continue
+        if len(there) == 1 and all(len(value) == 1 for value in there) and all(values):
+            continue
+        whole = next(
+            (part for part in _sections(key) if any(part not in s for s in sections)), None
+        )
+        if whole is not None and len(there) == 1:
+            if whole not in seen:
+                cells = ("set" if whole in s else "" for s in sections)
+                yield Cell(f"{whole}.*", whole), *(Cell(text, text) for text in cells)
+            seen.add(whole)
+            continue
+        texts = (shortened(" | ".join(value), 2 * _LONGEST) for value in values)
+        yield Cell(key, key), *(Cell(text, text) for text in texts)
 
 
-def _differing(values: tuple[str, ...]) -> Cell:
-    text = shortened(" | ".join(values), 2 * _LONGEST)
-    return Cell(text, text)
+def _sections(key: str) -> list[str]:
+    """The sections that a setting is in, the outermost first."""
+    parts = key.split(".")[:-1]
+    return [".".join(parts[: n + 1]) for n in range(len(parts))]
 
 
 def _text(value: object, longest: int = _LONGEST) -> str:
