@@ -251,10 +251,11 @@ def test_a_run_that_broke_is_read_as_far_as_it_can_be(broken: str, tmp_path: Pat
 def test_runs_that_broke_are_in_the_page_with_what_they_lack(tmp_path: Path) -> None:
     for number, (what, _) in enumerate(BREAKS.values()):
         what(write_run(tmp_path / "s", "broken", number, (10, 30)))
+    write_run(tmp_path / "s", "diverged", 0, (10, float("nan")))
     page = report(tmp_path / "s")
     for _, said in BREAKS.values():
         assert said in page
-    assert f"{len(BREAKS)} finished" in page
+    assert f"{len(BREAKS) + 1} finished" in page
 
 
 def test_a_lone_run_without_any_evaluation_has_a_page(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ def profile(results: Results) -> Sketch | None:
         "share of runs above it",
     )
     for variant, tasks in finals.items():
+        if not all(len(task) for task in tasks):
+            continue
         found = performance_profile(tasks, taus)
         begun.line(
             results.look[variant],

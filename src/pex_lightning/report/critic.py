@@ -57,9 +57,14 @@ def critic_map(run: Run, plan: MazePlan, checkpoint: Checkpoint, rows: Rows) -> 
     return begun
 
 
+def some_rows(rows: Rows) -> Rows:
+    """Up to 20,000 of the rows [N, obs_dim], evenly spread."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), _NEAREST_AMONG)).astype(np.int64)]
+
+
 def at_positions(rows: Rows, xy: Rows) -> Rows:
     """Observations at positions [N, 2], the rest of each from the nearest of the rows."""
-    among = rows[np.linspace(0, len(rows) - 1, min(len(rows), _NEAREST_AMONG)).astype(np.int64)]
+    among = some_rows(rows)
     places = torch.from_numpy(np.ascontiguousarray(among[:, :2]))
     nearest = torch.cat(
         [torch.cdist(part, places).argmin(dim=1) for part in torch.split(torch.from_numpy(xy), 512)]

@@ -16,7 +16,7 @@ from pex_lightning.errors import UserError, printable
 from pex_lightning.export.experience import read_experience
 from pex_lightning.handover import Checkpoint, read_checkpoint
 from pex_lightning.inspection.maze_plan import MazePlan, maze_plan
-from pex_lightning.report.critic import critic_map
+from pex_lightning.report.critic import critic_map, some_rows
 from pex_lightning.report.drawing import Sketch
 from pex_lightning.report.maze import Rows, choices, density
 from pex_lightning.report.reading import Run, Stage
@@ -29,7 +29,7 @@ class Maps:
 
     def __init__(self) -> None:
         self._plans: dict[str, MazePlan | None] = {}
-        self._datasets: dict[str, Rows] = {}
+        self._datasets: dict[str, tuple[Rows, Rows]] = {}
         self._drawn: set[str] = set()
 
     def dataset(self, run: Run) -> Iterator[Sketch]:
@@ -42,7 +42,7 @@ class Maps:
             plan = self._plan(data.env)
             if plan is None or data.fingerprint in self._drawn:
                 return
-            xy = self._dataset(run.last, checkpoint)[:, :2]
+            xy, _ = self._dataset(run.last, checkpoint)
             self._drawn.add(data.fingerprint)
             yield density(
                 run, plan, xy, f"Dataset {printable(data.dataset)}", "rows of the dataset"
@@ -68,7 +68,7 @@ class Maps:
             return
         observations, replay = None, None
         try:
-            observations = self._dataset(stage, checkpoint)
+            _, observations = self._dataset(stage, checkpoint)
         except UserError as error:
             missing.append(f"{run.folder.name}: the dataset is not drawn: {error}")
         if checkpoint.data_state is not None:
@@ -101,7 +101,8 @@ class Maps:
             self._plans[key] = maze_plan(env.id, env.kwargs)
         return self._plans[key]
 
-    def _dataset(self, stage: Stage, checkpoint: Checkpoint) -> Rows:
+    def _dataset(self, stage: Stage, checkpoint: Checkpoint) -> tuple[Rows, Rows]:
+        """Positions of all rows [N, 2], and some of the rows."""
         data = checkpoint.header.data
         if data.fingerprint not in self._datasets:
             found: dict[str, Any] = {
@@ -109,7 +110,8 @@ class Maps:
             }
             found["source"] = found["source"] or "file"
             found["seed"] = stage.config.get("data.init_args.dataset_seed", 0)
-            self._datasets[data.fingerprint] = _observations(found, data.env, data.fingerprint)
+            rows = _observations(found, data.env, data.fingerprint)
+            self._datasets[data.fingerprint] = rows[:, :2].copy(), some_rows(rows)
         return self._datasets[data.fingerprint]
 
 

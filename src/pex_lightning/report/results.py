@@ -66,11 +66,12 @@ class Results:
         return [f"Without a finished run on every task, so not averaged over tasks: {others}."]
 
     def final(self, variant: str) -> list[Floats]:
-        """Final scores of a variant, an array [seeds] for each task, empty for one without runs."""
-        return [
+        """Finite final scores of a variant, an array [seeds] for each task."""
+        scores = [
             np.array([outcome.final for outcome in self.outcomes.get((task, variant), ())])
             for task in self.tasks
         ]
+        return [of_task[np.isfinite(of_task)] for of_task in scores]
 
 
 def results_of(
