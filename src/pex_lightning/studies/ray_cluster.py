@@ -11,6 +11,7 @@ from pex_lightning.studies.plan import PlannedRun
 from pex_lightning.studies.remote_job import RemoteJob
 from pex_lightning.studies.runner import RunEnd
 
+_CONNECT_SECONDS = 10.0
 MAX_RETRIES = 10
 """How often a run whose machine or worker is lost goes on elsewhere."""
 
@@ -44,8 +45,9 @@ class RayRunner:
         self._ours = not ray.is_initialized()
         if self._ours:
             try:
+                _check_reachable(address)
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            except (ConnectionError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 raise UserError(
                     f"--study.address {address}: the Ray cluster cannot be reached "
                     f"({shortened(in_one_line(error))})."
@@ -58,19 +60,35 @@ class RayRunner:
                     f"{resources.get(name, 0):g}. Ask for less with --study.threads or "
                     "--study.gpus, or add nodes."
                 )
-        self._remote = ray.remote(_work).options(
-            num_cpus=cpus, num_gpus=gpus, max_retries=MAX_RETRIES, scheduling_strategy="SPREAD"
-        )
+        self._options: dict[str, Any] = {
+            "num_cpus": cpus,
+            "num_gpus": gpus,
+            "max_retries": MAX_RETRIES,
+            "scheduling_strategy": "SPREAD",
+        }
 
     def start(self, run: PlannedRun) -> _Task:
         """Put a run into Ray's queue."""
         job = RemoteJob.of(run, self._threads)
-        return _Task(self._ray, self._remote.options(name=run.record.name).remote(job))
+        task = self._ray.remote(_work).options(name=run.record.name, **self._options)
+        return _Task(self._ray, task.remote(job))
 
     def close(self) -> None:
         """Leave the cluster."""
         if self._ours:
             self._ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ask for a connection, since Ray waits for minutes where nobody answers.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS):
+            return
 
 
 def _work(job: RemoteJob) -> RunEnd:
