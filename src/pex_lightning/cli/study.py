@@ -120,9 +120,8 @@ def _report(settings: StudySettings, runs: Sequence[PlannedRun], code: int) -> i
     """Write the results, and say what came of the runs."""
     folder = Path(settings.root) / settings.name
     write = sys.stdout.write
-    begun = [run for run in runs if run.record.attempts]
-    if begun:
-        write_results(folder, settings, begun)
+    if any(run.record.attempts for run in runs):
+        write_results(folder, settings, runs)
         write(f"Results: {folder / 'summary.md'}, results.csv and results.parquet beside it\n")
     states = [run.record.state for run in runs]
     failed = [run for run in runs if run.record.state == "failed"]
