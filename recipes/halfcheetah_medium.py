@@ -85,8 +85,8 @@ def evaluate(episodes: int, seed: int, runner: Path) -> None:
         ]
     low, middle, high = np.quantile(returns, (0.05, 0.5, 0.95))
     _say(
-        f"return {np.mean(returns):,.0f} ± {np.std(returns):,.0f} over {episodes} episodes; 5 % are "
-        f"below {low:,.0f}, half below {middle:,.0f}, 95 % below {high:,.0f}; seeds "
+        f"return {np.mean(returns):,.0f} ± {np.std(returns):,.0f} over {episodes} episodes; 5 % "
+        f"are below {low:,.0f}, half below {middle:,.0f}, 95 % below {high:,.0f}; seeds "
         f"({seed}, 0..{episodes - 1})"
     )
 

@@ -33,7 +33,8 @@ class Runner:
         out = self._net(observation)
         mean, log_std = out[: len(out) // 2], out[len(out) // 2 :]
         std = np.exp(log_std.clip(_LOG_STD_MIN, _LOG_STD_MAX))
-        return np.tanh(mean + std * rng.standard_normal(len(mean), dtype=np.float32))
+        noise = rng.standard_normal(len(mean), dtype=np.float32)
+        return np.asarray(np.tanh(mean + std * noise), np.float32)
 
 
 class HalfCheetahRecorder:
