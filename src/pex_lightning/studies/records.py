@@ -40,6 +40,8 @@ class RunRecord:
         host: Machine that the last one ran on.
         started: When the first one started, ISO 8601.
         ended: When the last one ended, ISO 8601.
+        version: Version of this package that ran it.
+        git_revision: Commit of the checkout that this package ran from; None outside one.
     """
 
     study: str
@@ -55,6 +57,8 @@ class RunRecord:
     host: str | None = None
     started: str | None = None
     ended: str | None = None
+    version: str | None = None
+    git_revision: str | None = None
 
     @property
     def name(self) -> str:
