@@ -4,7 +4,7 @@ import csv
 
 
 def test_its_job_trains_on_recorded_data_and_calls_no_score_d4rls(tmp_path, command, tiny):
-    short = ["--evaluation.episodes=1", "--evaluation.every=40", "--offline.evaluate_every=40"]
+    short = ["--evaluation.every=40", '--data.env_kwargs={"max_episode_steps": 50}']
     outcome = command(*tiny(tmp_path, *short, config="conf/halfcheetah.yaml"))
     assert outcome.code == 0, outcome.err
     assert "(not a D4RL score) on made:halfcheetah-medium" in outcome.err + outcome.out
@@ -13,6 +13,3 @@ def test_its_job_trains_on_recorded_data_and_calls_no_score_d4rls(tmp_path, comm
             rows = list(csv.DictReader(file))
         assert {row["d4rl_score"] for row in rows} == {"false"}
         assert rows[-1]["step"] == "40"
-    outcome = command("test", "--ckpt_path", str(tmp_path / "tiny"), "--evaluation.episodes=1")
-    assert outcome.code == 0, outcome.err
-    assert '"d4rl_score": false' in outcome.out
