@@ -11,6 +11,8 @@ PARENT = "PEX_LIGHTNING_STOPS_WITH_PARENT"
 """Environment variable with the parent's number; what a run starts itself does not inherit it."""
 
 _CHECK_SECONDS = 1.0
+stopping = threading.Event()
+"""Set once this process has been asked to stop; a second signal would end it before it saves."""
 
 
 def follow_parent() -> None:
@@ -20,10 +22,13 @@ def follow_parent() -> None:
     """
     parent = os.environ.pop(PARENT, None)
     if parent is not None:
+        # Some schedulers start processes that ignore it.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
 
 
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_CHECK_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
+    if not stopping.is_set():
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -23,8 +23,9 @@ commands:
          pex-lightning study --config conf/studies/methods.yaml
   data   list, fetch, make, look at and export datasets
          pex-lightning data --help
+  conf   list, show and copy the configurations that come with the package
+         pex-lightning conf list
 
-  conf/ is in the repository of pex-lightning
   pex-lightning COMMAND --help lists every argument; --version prints the version
 """
 
@@ -96,6 +97,10 @@ def _run(command: str, argv: list[str]) -> int:
         from pex_lightning.cli.data import data  # noqa: PLC0415
 
         return data(argv)
+    if command == "conf":
+        from pex_lightning.cli.conf import conf  # noqa: PLC0415
+
+        return conf(argv)
     # Imported late, because commands above do without these slow imports.
     from pex_lightning.cli.console import set_up_process  # noqa: PLC0415
 
@@ -116,6 +121,6 @@ def _run(command: str, argv: list[str]) -> int:
 
         return test(argv)
     raise UserError(
-        f"there is no command {command!r}; there are fit, test, study and data. See "
-        "pex-lightning --help."
+        f"there is no command {command!r}; there are fit, test, study, data and conf. "
+        "See pex-lightning --help."
     )

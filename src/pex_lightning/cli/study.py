@@ -25,9 +25,11 @@ from pex_lightning.studies.folder import owned_by_this_study
 from pex_lightning.studies.local import LocalRunner, Share, share_of_machine
 from pex_lightning.studies.plan import PlannedRun, RunShape, plan, to_do
 from pex_lightning.studies.progress import Durations, duration_text
+from pex_lightning.studies.ray_cluster import RayRunner
 from pex_lightning.studies.results import write_results
 from pex_lightning.studies.runner import Runner
 from pex_lightning.studies.settings import StudySettings
+from pex_lightning.studies.slurm import SlurmRunner
 from pex_lightning.studies.supervisor import Supervisor
 from pex_lightning.studies.versions import code_version
 
@@ -144,8 +146,16 @@ def _share(settings: StudySettings, runs: Sequence[PlannedRun]) -> Share:
 
 def _runner(settings: StudySettings, runs: Sequence[PlannedRun]) -> tuple[Runner, int]:
     """Who runs the runs, and how many go on at a time."""
-    share = _share(settings, runs)
-    return LocalRunner(share), share.jobs
+    if settings.backend == "local":
+        share = _share(settings, runs)
+        return LocalRunner(share), share.jobs
+    threads = settings.threads or 1
+    cpus = threads * max(run.shape.processes for run in runs)
+    if settings.backend == "ray":
+        return RayRunner(settings.address, cpus, threads, settings.gpus), len(runs)
+    folder = Path(settings.root) / settings.name / "slurm"
+    slurm = SlurmRunner(folder, settings.name, cpus, threads, settings.gpus, settings.slurm)
+    return slurm, len(runs)
 
 
 @contextmanager

@@ -65,7 +65,12 @@ class PlannedRun:
     @property
     def command(self) -> list[str]:
         """The arguments of `pex-lightning` that start it, or go on with it."""
-        where = [f"--run.root={self.root}", f"--run.name={self.record.study}/{self.record.name}"]
+        return self.at(self.folder)
+
+    def at(self, folder: Path) -> list[str]:
+        """The same for the folder as another machine or another working folder sees it."""
+        root = folder.parents[1]
+        where = [f"--run.root={root}", f"--run.name={self.record.study}/{self.record.name}"]
         return ["fit", *self.record.arguments, *where, "--ckpt_path=last"]
 
     @property

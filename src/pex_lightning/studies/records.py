@@ -132,7 +132,14 @@ def _checked(content: dict[str, Any]) -> RunRecord:
     for name in ("study", "variant", "task"):
         if not isinstance(getattr(record, name), str):
             raise TypeError(f"{name} is no text")
-    if type(record.seed) is not int or record.state not in get_args(RunState):
+    for name in ("reason", "version", "git_revision"):
+        if not isinstance(getattr(record, name), str | None):
+            raise TypeError(f"{name} is no text")
+    if (
+        type(record.seed) is not int
+        or not 0 <= record.seed < 2**32
+        or record.state not in get_args(RunState)
+    ):
         raise ValueError("seed or state is not one")
     if not all(isinstance(argument, str) for argument in record.arguments):
         raise TypeError("arguments are no texts")

@@ -68,7 +68,7 @@ class Runner(Protocol):
 
 
 def start_process(
-    command: list[str], log: Path, environment: dict[str, str]
+    command: list[str], log: Path, environment: dict[str, str], cwd: str | None = None
 ) -> subprocess.Popen[bytes]:
     """Start `pex-lightning` with its output added to a log; it stops when this process is gone.
 
@@ -76,6 +76,7 @@ def start_process(
         command: Arguments of `pex-lightning`.
         log: The file.
         environment: Variables besides this process's own.
+        cwd: The folder to start it in; by default this process's.
 
     Raises:
         OSError: The log cannot be written.
@@ -89,6 +90,7 @@ def start_process(
             stdout=file.fileno(),
             stderr=file.fileno(),
             environment={**environment, PARENT: str(os.getpid())},
+            cwd=cwd,
         )
 
 
