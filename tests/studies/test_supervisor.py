@@ -36,7 +36,11 @@ def planned(
     retry: str | None = None,
 ) -> list[PlannedRun]:
     settings = StudySettings(
-        "demo", {"t": Overlay()}, {name: Overlay() for name in variants}, list(seeds), root=str(root)
+        "demo",
+        {"t": Overlay()},
+        {name: Overlay() for name in variants},
+        list(seeds),
+        root=str(root),
     )
     return to_do(plan(settings, {(name, "t"): shape(stage) for name in variants}), retry)
 
