@@ -26,10 +26,9 @@ from pex_lightning.envs.make import make_env
 from pex_lightning.recording.halfcheetah import RUNNER_FILE, HalfCheetahRecorder, Runner
 from pex_lightning.recording.recipes import RECIPES, HalfCheetahRecipe
 
-RECIPE = RECIPES["halfcheetah-medium"]
-assert isinstance(RECIPE, HalfCheetahRecipe)
 SETTINGS = Path(__file__).with_suffix(".yaml")
 RUN = "halfcheetah-medium-policy"
+ENV, EPISODE_ROWS = "HalfCheetah-v4", 1_000
 
 
 def main() -> None:
@@ -76,13 +75,14 @@ def learn(root: Path, out: Path, more: list[str]) -> None:
 
 def evaluate(episodes: int, seed: int, runner: Path) -> None:
     """Print the return of `episodes` recorded episodes."""
-    with contextlib.closing(HalfCheetahRecorder(RECIPE, Runner(runner))) as recorder:
-        returns = [
-            recorder.record(np.random.default_rng((seed, episode)), RECIPE.episode_rows)[
-                "rewards"
-            ].sum()
+    recipe = RECIPES["halfcheetah-medium"]
+    assert isinstance(recipe, HalfCheetahRecipe)
+    with contextlib.closing(HalfCheetahRecorder(recipe, Runner(runner))) as recorder:
+        recorded = (
+            recorder.record(np.random.default_rng((seed, episode)), recipe.episode_rows)
             for episode in range(episodes)
-        ]
+        )
+        returns = [float(episode["rewards"].sum()) for episode in recorded]
     low, middle, high = np.quantile(returns, (0.05, 0.5, 0.95))
     _say(
         f"return {np.mean(returns):,.0f} ± {np.std(returns):,.0f} over {episodes} episodes; 5 % "
@@ -93,10 +93,10 @@ def evaluate(episodes: int, seed: int, runner: Path) -> None:
 
 def _record_random(path: Path) -> None:
     """Write one episode of uniformly random actions."""
-    rng, rows = np.random.default_rng(0), RECIPE.episode_rows
+    rng, rows = np.random.default_rng(0), EPISODE_ROWS
     actions = rng.uniform(-1.0, 1.0, (rows, 6)).astype(np.float32)
     observations, rewards = np.zeros((rows, 17), np.float32), np.zeros(rows, np.float32)
-    with contextlib.closing(make_env(RECIPE.env_id)) as env:
+    with contextlib.closing(make_env(ENV)) as env:
         observation, _ = env.reset(seed=0)
         for row in range(rows):
             observations[row] = observation
