@@ -11,6 +11,7 @@ from pex_lightning.studies.plan import PlannedRun
 from pex_lightning.studies.remote_job import RemoteJob
 from pex_lightning.studies.runner import RunEnd
 
+_CONNECT_SECONDS = 10.0
 MAX_RETRIES = 10
 """How often a run whose machine or worker is lost goes on elsewhere."""
 
@@ -44,8 +45,9 @@ class RayRunner:
         self._ours = not ray.is_initialized()
         if self._ours:
             try:
+                _check_reachable(address)
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            except (ConnectionError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 raise UserError(
                     f"--study.address {address}: the Ray cluster cannot be reached "
                     f"({shortened(in_one_line(error))})."
@@ -71,6 +73,18 @@ class RayRunner:
         """Leave the cluster."""
         if self._ours:
             self._ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ask for a connection, since Ray waits for minutes where nobody answers.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS):
+            return
 
 
 def _work(job: RemoteJob) -> RunEnd:
