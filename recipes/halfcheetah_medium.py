@@ -3,12 +3,16 @@
     python recipes/halfcheetah_medium.py learn
     python recipes/halfcheetah_medium.py evaluate --episodes 100 --seed 1000
 
-`learn` trains SAC from nothing in HalfCheetah-v4 with this package's own command line, with the
-settings of `halfcheetah_medium.yaml` beside this file, and writes the policy after the last update
-to `src/pex_lightning/recording/halfcheetah_medium.safetensors`, or --out.
+`learn` trains SAC from nothing in HalfCheetah-v4 with this package's own command line, 60,000
+updates with the settings of `halfcheetah_medium.yaml` beside this file, seed 0, and writes the
+policy after the last update to `src/pex_lightning/recording/halfcheetah_medium.safetensors`, or
+--out. What follows `--` is added to the arguments of `fit`. It took 15 minutes, with other work on
+the same two cores.
 
 `evaluate` records episodes as `data make halfcheetah-medium` does, with sampled actions, on seeds
-(SEED, episode).
+(SEED, episode). The shipped policy has a return of 4,373 ± 518 and 4,293 ± 727 over 100 episodes
+(seeds 1000 and 2000; standard deviation over episodes), which is 0.36 and 0.35 of the 12,135 of
+D4RL's expert.
 """
 
 from __future__ import annotations
