@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 
+from pex_lightning.cli.fit_help import SHORT, short_help_asked
 from pex_lightning.errors import UserError, printable
 from pex_lightning.files.disk import ONLY_WRITING
 from pex_lightning.version import __version__
@@ -22,8 +23,10 @@ commands:
          pex-lightning data --help
   conf   list, show and copy the configurations that come with the package
          pex-lightning conf list
+  completion  completion by the Tab key in bash and zsh
+         pex-lightning completion --help
 
-  pex-lightning COMMAND --help lists every argument; --version prints the version
+  pex-lightning COMMAND --help shows its arguments; --version prints the version
 """
 
 
@@ -98,6 +101,18 @@ def _run(command: str, argv: list[str]) -> int:
         from pex_lightning.cli.conf import conf  # noqa: PLC0415
 
         return conf(argv)
+    if command == "completion":
+        from pex_lightning.cli.completion import completion  # noqa: PLC0415
+
+        return completion(argv)
+    if command == "fit" and short_help_asked(argv):
+        sys.stdout.write(SHORT)
+        return 0
+    if command == "test":
+        from pex_lightning.cli.test_arguments import parse_test  # noqa: PLC0415
+
+        # Before torch is imported, so that help and wrong arguments are answered at once.
+        settings = parse_test(argv)
     # Imported late, because commands above do without these slow imports.
     from pex_lightning.cli.console import set_up_process  # noqa: PLC0415
 
@@ -111,8 +126,8 @@ def _run(command: str, argv: list[str]) -> int:
     if command == "test":
         from pex_lightning.cli.test import test  # noqa: PLC0415
 
-        return test(argv)
+        return test(settings)
     raise UserError(
-        f"there is no command {command!r}; there are fit, test, data and conf. "
+        f"there is no command {command!r}; there are fit, test, data, conf and completion. "
         "See pex-lightning --help."
     )

@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from pex_lightning.algorithms import Algorithm
 from pex_lightning.calls import limited
 from pex_lightning.cli.console import sigterm_as_exit
+from pex_lightning.cli.fit_help import full_help, perhaps_list_classes
 from pex_lightning.cli.offline_reuse import forgotten, run_offline_stage
 from pex_lightning.cli.parser import FitCLI, parse_fit
 from pex_lightning.cli.ranks import Ranks, is_started_by_us
@@ -38,7 +39,9 @@ def fit(argv: list[str]) -> int:
     Raises:
         UserError: Something in the configuration, the data or a checkpoint is wrong.
     """
-    cli = parse_fit(argv)
+    if perhaps_list_classes(argv):
+        return 0
+    cli = parse_fit(full_help(argv))
     with limited(cli.setting("run").env_timeout), Ranks() as ranks, forgotten():
         if cli.setting("trainer.fast_dev_run"):
             with scratch() as root:

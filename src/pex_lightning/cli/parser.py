@@ -62,6 +62,7 @@ class FitCLI(LightningCLI):
                 "prog": "pex-lightning fit",
                 "parser_mode": _MODE,
                 "exit_on_error": False,
+                "allow_abbrev": False,
                 "description": "Train offline, hand over, go on online. "
                 "Example: pex-lightning fit --config conf/pointmaze.yaml",
             },
