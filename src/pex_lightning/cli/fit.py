@@ -15,6 +15,7 @@ from pex_lightning.calls import limited
 from pex_lightning.cli.console import sigterm_as_exit
 from pex_lightning.cli.fit_help import full_help, perhaps_list_classes
 from pex_lightning.cli.offline_reuse import forgotten, run_offline_stage
+from pex_lightning.cli.own_code import find_own_modules, test_command
 from pex_lightning.cli.parser import FitCLI, parse_fit
 from pex_lightning.cli.ranks import Ranks, is_started_by_us
 from pex_lightning.cli.run_folder import delete_stage, owned_by_this_run, scratch
@@ -41,6 +42,7 @@ def fit(argv: list[str]) -> int:
     """
     if perhaps_list_classes(argv):
         return 0
+    find_own_modules()
     cli = parse_fit(full_help(argv))
     with limited(cli.setting("run").env_timeout), Ranks() as ranks, forgotten():
         if cli.setting("trainer.fast_dev_run"):
@@ -241,7 +243,9 @@ class _Run:
                 f"{self._main.max_steps:,}",
             )
         else:
-            _log.info("Finished. Evaluate with: pex-lightning test --ckpt_path %s", last)
+            env_id = self._main.data.describe().env.id
+            command = test_command(last, self._main.module, env_id)
+            _log.info("Finished. Evaluate with: %s", command)
         return 0
 
     def _report_stop(self, end: StageEnd) -> int:

@@ -11,6 +11,7 @@ import torch
 
 from pex_lightning.algorithms import ALGORITHMS, Algorithm, load_algorithm
 from pex_lightning.calls import limited
+from pex_lightning.cli.own_code import find_own_modules
 from pex_lightning.cli.settings import check_env_timeout
 from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.envs.make import EnvSpec, env_spec
@@ -31,6 +32,8 @@ def test(settings: Any) -> int:
         UserError: The checkpoint, its environment or the device are wrong.
     """
     _check_device(settings.device)
+    if settings.model is not None or settings.data.env is not None or settings.members is not None:
+        find_own_modules()
     check_env_timeout(settings.run.env_timeout)
     with limited(settings.run.env_timeout):
         return _test(settings)
@@ -69,7 +72,8 @@ def _method(name: str) -> type[Algorithm]:
     except Exception as error:
         raise UserError(
             f"--model {name}: found no such class ({in_one_line(error)}). Known are "
-            f"{', '.join(ALGORITHMS)}, or give module.Class of a module in the path."
+            f"{', '.join(ALGORITHMS)}, or give module.Class of a module in this "
+            "folder or in the path."
         ) from error
     if not (isinstance(method, type) and issubclass(method, Algorithm)):
         raise UserError(f"--model {name} is not a method: it is no subclass of Algorithm.")
@@ -86,7 +90,10 @@ def _environment(settings: Any, checkpoint: Checkpoint) -> EnvSpec:
                 "be imported. If you trust it, say so with --data.env " + trained_in.id
             )
         return trained_in
-    env = env_spec(settings.data.env, settings.data.env_kwargs or {})
+    kwargs = settings.data.env_kwargs
+    if kwargs is None and settings.data.env == trained_in.id:
+        kwargs = trained_in.kwargs
+    env = env_spec(settings.data.env, kwargs or {})
     found = (env.obs_dim, env.action_low, env.action_high)
     expected = (trained_in.obs_dim, trained_in.action_low, trained_in.action_high)
     if found != expected:

@@ -21,8 +21,11 @@ def run(argv: list[str]) -> int:
     """
     settings = _parse(argv)
     # Slow imports, after the arguments are checked.
+    from pex_lightning.cli.own_code import find_own_modules  # noqa: PLC0415
     from pex_lightning.export.experience import export_d4rl, read_experience  # noqa: PLC0415
 
+    if settings.data.env is not None:
+        find_own_modules()
     experience = read_experience(settings.ckpt_path)
     _check_env(settings, experience)
     if settings.out is not None:
