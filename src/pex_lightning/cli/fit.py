@@ -18,8 +18,8 @@ from pex_lightning.cli.offline_reuse import forgotten, run_offline_stage
 from pex_lightning.cli.own_code import find_own_modules, test_command
 from pex_lightning.cli.parser import FitCLI, parse_fit
 from pex_lightning.cli.ranks import Ranks, is_started_by_us
-from pex_lightning.cli.run_folder import delete_stage, owned_by_this_run, scratch
-from pex_lightning.cli.settings import EvaluationSettings, RunSettings
+from pex_lightning.cli.run_folder import delete_stage, last_of, owned_by_this_run, scratch
+from pex_lightning.cli.settings import RunSettings
 from pex_lightning.cli.stage import Stage, StageEnd
 from pex_lightning.cli.stage_checks import check_stages
 from pex_lightning.errors import UserError
@@ -59,14 +59,18 @@ class _Run:
         self._settings: RunSettings = cli.setting("run")
         if root is not None:
             self._settings = replace(self._settings, root=root)
-        self._ckpt_path: str | None = cli.setting("ckpt_path")
+        given: str | None = cli.setting("ckpt_path")
+        self._ckpt_path = given if given in (None, "last") else last_of(given)
         paths: str | list[str] = cli.setting("offline.ckpt_path") or []
-        self._offline_ckpt_paths = [paths] if isinstance(paths, str) else paths
+        paths = [paths] if isinstance(paths, str) else paths
+        self._offline_ckpt_paths = [
+            last_of(path, flag="--offline.ckpt_path", stages=("offline",)) for path in paths
+        ]
         self._reuse: bool = cli.setting("offline.reuse") is not False
-        self._main = self._stage(cli, cli.model, _trainer_args(cli, "trainer"))
+        self._main = self._stage(cli, cli.model, cli.trainer_args("trainer"))
         self._offline = self._offline_stage(cli)
-        given = self._offline is not None or bool(self._offline_ckpt_paths)
-        check_stages(self._main, self._offline, given=given, resumes=self._ckpt_path is not None)
+        takes = self._offline is not None or bool(self._offline_ckpt_paths)
+        check_stages(self._main, self._offline, given=takes, resumes=self._ckpt_path is not None)
 
     def fit(self) -> int:
         resumed, checkpoint = self._resume()
@@ -268,11 +272,11 @@ class _Run:
                 "offline stage."
             )
         return replace(
-            self._stage(cli, module, {**_trainer_args(cli, "offline.trainer"), "max_steps": steps}),
+            self._stage(cli, module, {**cli.trainer_args("offline.trainer"), "max_steps": steps}),
             name="offline",
             directory=self._settings.directory / "offline",
             data=self._main.data.offline_stage(),
-            evaluation=_evaluation(cli, "offline"),
+            evaluation=cli.evaluation("offline"),
             flags="offline.trainer",
         )
 
@@ -291,20 +295,7 @@ class _Run:
             trainer_args=trainer_args,
             config=cli.resolved(),
             seed=cli.seed(),
-            evaluation=_evaluation(cli, name),
+            evaluation=cli.evaluation(name),
             save_every=self._settings.save_every,
             flags="trainer",
         )
-
-
-def _evaluation(cli: FitCLI, stage: StageName) -> EvaluationSettings:
-    """How a stage is evaluated."""
-    settings: EvaluationSettings = cli.setting("evaluation")
-    every = cli.setting("offline.evaluate_every") if stage == "offline" else None
-    return settings if every is None else replace(settings, every=every)
-
-
-def _trainer_args(cli: FitCLI, key: str) -> dict[str, Any]:
-    """The Trainer's arguments of a stage."""
-    arguments: dict[str, Any] = cli.setting(key).as_dict()
-    return arguments

@@ -12,6 +12,7 @@ import torch
 from pex_lightning.algorithms import ALGORITHMS, Algorithm, load_algorithm
 from pex_lightning.calls import limited
 from pex_lightning.cli.own_code import find_own_modules
+from pex_lightning.cli.run_folder import last_of
 from pex_lightning.cli.settings import check_env_timeout
 from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.envs.make import EnvSpec, env_spec
@@ -40,7 +41,7 @@ def test(settings: Any) -> int:
 
 
 def _test(settings: Any) -> int:
-    checkpoint = read_checkpoint(settings.ckpt_path)
+    checkpoint = read_checkpoint(last_of(settings.ckpt_path))
     method = None if settings.model is None else _method(settings.model)
     members = {
         entry.name: entry.path for entry in entries_of(settings.members or [], flag="--members")

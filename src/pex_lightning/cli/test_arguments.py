@@ -19,7 +19,12 @@ def parse_test(argv: list[str]) -> Any:
     parser = command_parser(
         "test", "Evaluate a policy in the environment that its checkpoint names."
     )
-    parser.add_argument("--ckpt_path", type=str, required=True, help="The checkpoint.")
+    parser.add_argument(
+        "--ckpt_path",
+        type=str,
+        required=True,
+        help="The checkpoint, or the folder of a run for its last one.",
+    )
     add_optional(
         parser,
         "--model",
