@@ -21,10 +21,18 @@ from pex_lightning.handover import read_checkpoint
 pytestmark = [pytest.mark.long, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = (
-    "--data.batch_size=8 --data.start_steps=30 --data.chunk_size=5 --model.hidden_dims=[16,16] "
-    "--trainer.max_steps=20 --offline.max_steps=20 --evaluation.every=10 --evaluation.episodes=2 "
-    "--model.compile_update=false --model.admission_steps=10 --evaluation.num_envs=2"
-).split()
+    "--data.batch_size=8",
+    "--data.start_steps=30",
+    "--data.chunk_size=5",
+    "--model.hidden_dims=[16,16]",
+    "--model.compile_update=false",
+    "--model.admission_steps=10",
+    "--trainer.max_steps=20",
+    "--offline.max_steps=20",
+    "--evaluation.every=10",
+    "--evaluation.episodes=2",
+    "--evaluation.num_envs=2",
+)
 ROBOT = """\
 import gymnasium
 import numpy as np

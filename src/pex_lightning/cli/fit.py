@@ -15,7 +15,7 @@ from pex_lightning.calls import limited
 from pex_lightning.cli.console import sigterm_as_exit
 from pex_lightning.cli.fit_help import full_help, perhaps_list_classes
 from pex_lightning.cli.offline_reuse import forgotten, run_offline_stage
-from pex_lightning.cli.own_code import find_own_modules, test_command
+from pex_lightning.cli.own_code import evaluation_command, find_own_modules
 from pex_lightning.cli.parser import FitCLI, parse_fit
 from pex_lightning.cli.ranks import Ranks, is_started_by_us
 from pex_lightning.cli.run_folder import delete_stage, last_of, owned_by_this_run, scratch
@@ -248,7 +248,7 @@ class _Run:
             )
         else:
             env_id = self._main.data.describe().env.id
-            command = test_command(last, self._main.module, env_id)
+            command = evaluation_command(last, self._main.module, env_id)
             _log.info("Finished. Evaluate with: %s", command)
         return 0
 

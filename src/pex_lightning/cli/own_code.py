@@ -27,7 +27,7 @@ def find_own_modules() -> None:
         sys.path.append(folder)
 
 
-def test_command(ckpt_path: Path, module: Algorithm, env_id: str) -> str:
+def evaluation_command(ckpt_path: Path, module: Algorithm, env_id: str) -> str:
     """The command that evaluates a run's checkpoint, with the flags that name the user's own code.
 
     Args:
