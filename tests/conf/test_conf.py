@@ -53,7 +53,7 @@ def test_the_offline_stage_follows_the_online_one(job: str):
 def test_the_configuration_for_own_data_names_none():
     data = parse_fit(["--config", str(ROOT / "conf/own.yaml")]).datamodule
     assert data.env is None
-    with pytest.raises(UserError, match="no dataset: give --data.path"):
+    with pytest.raises(UserError, match="no dataset"):
         data.prepare_data()
 
 

@@ -9,6 +9,7 @@ import traceback
 from pex_lightning.cli.fit_help import SHORT, short_help_asked
 from pex_lightning.errors import UserError, printable
 from pex_lightning.files.disk import ONLY_WRITING
+from pex_lightning.parents import follow_parent
 from pex_lightning.version import __version__
 
 USAGE = """\
@@ -19,6 +20,8 @@ commands:
          pex-lightning fit --config conf/pointmaze.yaml
   test   evaluate a checkpoint
          pex-lightning test --ckpt_path runs/pointmaze/online/checkpoints/last.ckpt
+  study  run methods, tasks and seeds, and say what came of it
+         pex-lightning study --config conf/studies/methods.yaml
   data   list, fetch, make, look at and export datasets
          pex-lightning data --help
   conf   list, show and copy the configurations that come with the package
@@ -116,6 +119,7 @@ def _run(command: str, argv: list[str]) -> int:
     # Imported late, because commands above do without these slow imports.
     from pex_lightning.cli.console import set_up_process  # noqa: PLC0415
 
+    follow_parent()
     set_up_process()
     if command == "fit":
         from pex_lightning.cli.console import perhaps_unheard  # noqa: PLC0415
@@ -123,11 +127,15 @@ def _run(command: str, argv: list[str]) -> int:
 
         with perhaps_unheard():
             return fit(argv)
+    if command == "study":
+        from pex_lightning.cli.study import study  # noqa: PLC0415
+
+        return study(argv)
     if command == "test":
         from pex_lightning.cli.test import test  # noqa: PLC0415
 
         return test(settings)
     raise UserError(
-        f"there is no command {command!r}; there are fit, test, data, conf and completion. "
-        "See pex-lightning --help."
+        f"there is no command {command!r}; there are fit, test, study, data, conf and "
+        "completion. See pex-lightning --help."
     )
