@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
+from collections.abc import Callable
 
 from pex_lightning.cli.fit_help import SHORT, short_help_asked
 from pex_lightning.errors import UserError, printable
@@ -95,19 +97,11 @@ def _main(argv: list[str] | None) -> int:
 
 
 def _run(command: str, argv: list[str]) -> int:
-    if command == "data":
-        # Some of its commands do not need torch, so each of them sets up the process itself.
-        from pex_lightning.cli.data import data  # noqa: PLC0415
-
-        return data(argv)
-    if command == "conf":
-        from pex_lightning.cli.conf import conf  # noqa: PLC0415
-
-        return conf(argv)
-    if command == "completion":
-        from pex_lightning.cli.completion import completion  # noqa: PLC0415
-
-        return completion(argv)
+    if command in ("data", "conf", "completion"):
+        # They set up the process themselves where they need torch.
+        module = importlib.import_module(f"pex_lightning.cli.{command}")
+        run: Callable[[list[str]], int] = getattr(module, command)
+        return run(argv)
     if command == "fit" and short_help_asked(argv):
         sys.stdout.write(SHORT)
         return 0
