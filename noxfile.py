@@ -46,6 +46,14 @@ def faults(session: nox.Session) -> None:
     )
 
 
+@nox.session(python=["3.11", "3.12", "3.13"], tags=["installed"])
+def installed(session: nox.Session) -> None:
+    """Build the wheel and use it without the repository, with each Python that is there."""
+    _install(session)
+    session.install("setuptools>=77", "wheel")
+    session.run("python", "-m", "pytest", "-m", "long", "tests/cli/test_installed.py")
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed beside other libraries; arguments after `--` go to the script."""

@@ -12,6 +12,7 @@ from pex_lightning.cli.parser import parse_fit
 from pex_lightning.d4rl.tasks import TASKS
 from pex_lightning.data.online import OnlineData
 from pex_lightning.envs.make import env_spec
+from pex_lightning.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = sorted(
@@ -29,7 +30,9 @@ VARIED = [job for job in JOBS if job not in TASK_JOBS or Path(job).stem in REPRE
 
 @pytest.mark.parametrize("job", VARIED)
 def test_a_job_instantiates(job: str):
-    cli = parse_fit(["--config", str(ROOT / job)])
+    # The environment is the user's in the configuration for what is their own.
+    own = ["--data.env=Pendulum-v1"] if job == "conf/own.yaml" else []
+    cli = parse_fit(["--config", str(ROOT / job), *own])
     assert cli.setting("trainer.max_steps") > 0
     assert env_spec(cli.datamodule.env, cli.datamodule.env_kwargs).max_episode_steps > 0
     assert cli.setting("run").name != "default"
@@ -45,6 +48,13 @@ def test_the_offline_stage_follows_the_online_one(job: str):
     assert (offline.expectile, offline.gamma) == (0.66, 0.5)
     assert offline.networks == cli.model.networks
     assert cli.setting("offline.max_steps") > 0
+
+
+def test_the_configuration_for_own_data_names_none():
+    data = parse_fit(["--config", str(ROOT / "conf/own.yaml")]).datamodule
+    assert data.env is None
+    with pytest.raises(UserError, match="no dataset"):
+        data.prepare_data()
 
 
 def test_every_base_is_used():

@@ -137,11 +137,15 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "logs.hdf5"
     path.write_text("precious")
     with pytest.raises(UserError, match="NaN"):
-        write_d4rl(path, **logs(rewards=np.full(N, np.nan)))
+        write_d4rl(path, **logs(rewards=np.full(N, np.nan)), overwrite=True)
     with pytest.raises(UserError, match="neither false"):
-        write_d4rl(path, **logs(terminals=np.full(N, 7)))
+        write_d4rl(path, **logs(terminals=np.full(N, 7)), overwrite=True)
+    with pytest.raises(UserError, match="is there already"):
+        write_d4rl(path, **logs())
     assert path.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [path]
+    write_d4rl(path, **logs(), overwrite=True)
+    assert read_d4rl(path).info.rows == N
 
 
 def test_infos_and_attributes_are_kept(tmp_path: Path) -> None:
@@ -151,7 +155,7 @@ def test_infos_and_attributes_are_kept(tmp_path: Path) -> None:
         assert file["infos/who"][:].tolist() == list(range(N))
         assert file.attrs["robot"] == "arm 3"
     with pytest.raises(UserError, match="'infos/who' has 2 rows"):
-        write_d4rl(path, **logs(), infos={"who": np.arange(2)})
+        write_d4rl(path, **logs(), infos={"who": np.arange(2)}, overwrite=True)
 
 
 def test_a_run_on_arrays_from_python(toy: Any) -> None:

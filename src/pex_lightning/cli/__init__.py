@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
+from collections.abc import Callable
 
+from pex_lightning.cli.fit_help import SHORT, short_help_asked
 from pex_lightning.errors import UserError, printable
 from pex_lightning.files.disk import ONLY_WRITING
 from pex_lightning.parents import follow_parent
@@ -27,8 +30,10 @@ commands:
          pex-lightning data --help
   conf   list, show and copy the configurations that come with the package
          pex-lightning conf list
+  completion  completion by the Tab key in bash and zsh
+         pex-lightning completion --help
 
-  pex-lightning COMMAND --help lists every argument; --version prints the version
+  pex-lightning COMMAND --help shows its arguments; --version prints the version
 """
 
 
@@ -94,15 +99,19 @@ def _main(argv: list[str] | None) -> int:
 
 
 def _run(command: str, argv: list[str]) -> int:
-    if command == "data":
-        # Some of its commands do not need torch, so each of them sets up the process itself.
-        from pex_lightning.cli.data import data  # noqa: PLC0415
+    if command in ("data", "conf", "completion"):
+        # They set up the process themselves where they need torch.
+        module = importlib.import_module(f"pex_lightning.cli.{command}")
+        run: Callable[[list[str]], int] = getattr(module, command)
+        return run(argv)
+    if command == "fit" and short_help_asked(argv):
+        sys.stdout.write(SHORT)
+        return 0
+    if command == "test":
+        from pex_lightning.cli.test_arguments import parse_test  # noqa: PLC0415
 
-        return data(argv)
-    if command == "conf":
-        from pex_lightning.cli.conf import conf  # noqa: PLC0415
-
-        return conf(argv)
+        # Before torch is imported, so that help and wrong arguments are answered at once.
+        settings = parse_test(argv)
     # Imported late, because commands above do without these slow imports.
     from pex_lightning.cli.console import set_up_process  # noqa: PLC0415
 
@@ -125,8 +134,8 @@ def _run(command: str, argv: list[str]) -> int:
     if command == "test":
         from pex_lightning.cli.test import test  # noqa: PLC0415
 
-        return test(argv)
+        return test(settings)
     raise UserError(
-        f"there is no command {command!r}; there are fit, test, study, report, data and conf. "
-        "See pex-lightning --help."
+        f"there is no command {command!r}; there are fit, test, study, report, data, conf and "
+        "completion. See pex-lightning --help."
     )

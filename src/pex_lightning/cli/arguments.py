@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Any
 
@@ -14,7 +15,10 @@ from pex_lightning.errors import UserError, shortened
 def command_parser(command: str, description: str) -> ArgumentParser:
     """Make a parser for `pex-lightning COMMAND`, to be used with `parse`."""
     return ArgumentParser(
-        prog=f"pex-lightning {command}", description=description, exit_on_error=False
+        prog=f"pex-lightning {command}",
+        description=description,
+        exit_on_error=False,
+        allow_abbrev=False,
     )
 
 
@@ -43,7 +47,22 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Any:
     try:
         return parser.parse_args(with_integers(argv))
     except ArgumentError as error:
-        raise UserError(f"{_in_a_sentence(str(error))} See {parser.prog} --help.") from error
+        text = _unknown_flag(str(error), parser) or _in_a_sentence(str(error))
+        raise UserError(f"{text} See {parser.prog} --help.") from error
+
+
+def _unknown_flag(text: str, parser: ArgumentParser) -> str | None:
+    """The message about a flag that does not exist, with those it may stand for; else None."""
+    match = re.search(r"[Uu]nrecognized arguments: (--[^\s=]+)", text)
+    if match is None:
+        return None
+    flag = match[1]
+    known = dict.fromkeys(re.findall(r"--[\w.]+", parser.format_usage()))
+    close = [name for name in known if name.startswith(flag)]
+    close = close or [name for name in known if name.endswith(f".{flag[2:]}")]
+    close = close or difflib.get_close_matches(flag, known, n=2, cutoff=0.75)
+    meant = f" Did you mean {' or '.join(close)}?" if close else ""
+    return f"there is no flag {shortened(flag)}.{meant}"
 
 
 def _in_a_sentence(text: str) -> str:

@@ -27,6 +27,7 @@ _USES = {
     "conf/d4rl": "D4RL's published data",
     "conf/methods": "methods, given after a whole job",
     "conf/ablations": "ablations, given after a whole job",
+    "conf/studies": "studies, for pex-lightning study",
     "conf/base": "parts of the others",
 }
 

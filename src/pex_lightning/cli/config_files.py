@@ -62,6 +62,9 @@ def _existing(name: str, named_by: Path | None = None) -> Path:
     """The file of a name, which is relative to the file that names it; else a shipped one."""
     path = Path(name) if named_by is None else named_by.parent / name
     try:
+        # A run's folder stands for the configuration that it wrote.
+        if path.is_dir() or (path.name == "config.yaml" and not path.exists()):
+            return _written_config(path) or path
         if path.exists():
             return path
     except OSError:
@@ -80,6 +83,17 @@ def _existing(name: str, named_by: Path | None = None) -> Path:
     if named_by is None:
         _log.info("--config %s is the one that comes with pex-lightning", name)
     return shipped
+
+
+def _written_config(folder: Path) -> Path | None:
+    """The configuration that a run wrote, of its last stage.
+
+    Args:
+        folder: The run's folder, or `config.yaml` in it.
+    """
+    folder = folder.parent if folder.name == "config.yaml" else folder
+    paths = (folder / stage / "config.yaml" for stage in ("online", "offline"))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _too_many(name: str) -> UserError:

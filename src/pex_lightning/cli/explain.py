@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pytorch_lightning import Trainer
-
 from pex_lightning.algorithms import ALGORITHMS
-from pex_lightning.algorithms.checks import constructor_parameters
-from pex_lightning.cli.settings import EvaluationSettings, RunSettings
-from pex_lightning.data.offline import OfflineData
-from pex_lightning.data.online import OnlineData
+from pex_lightning.cli.suggestions import meant_by
 from pex_lightning.errors import shortened
 
 _UNKNOWN_KEY = (
@@ -83,42 +76,15 @@ def _wrong_class(text: str, key: str) -> str | None:
 
 
 def _unknown_key(key: str, args: Sequence[str]) -> str:
-    key = key.replace(_INIT_ARGS, "")
-    close = difflib.get_close_matches(key, sorted(set(_known_keys())), n=1, cutoff=0.6)
-    meant = f" Did you mean --{close[0]}?" if close else ""
+    key = shortened(key.replace(_INIT_ARGS, ""))
+    if key.endswith((".yaml", ".yml")):
+        return f"{key} is given without a flag. Write --config {key}."
+    close = [f"--{name}" for name in meant_by(key)]
+    meant = f" Did you mean {' or '.join(close)}?" if close else ""
     return (
         f"there is no setting {key!r}{_where_set(key, args)}.{meant} All of them: "
-        "pex-lightning fit --help, or --print_config for those in effect."
+        "pex-lightning fit --help full, or --print_config for those in effect."
     )
-
-
-def _known_keys() -> Iterator[str]:
-    yield from ("config", "print_config", "seed_everything", "ckpt_path", "model", "data")
-    yield from ("trainer", "offline", "evaluation", "run")
-    yield from (
-        "offline.max_steps",
-        "offline.ckpt_path",
-        "offline.evaluate_every",
-        "offline.model",
-        "offline.trainer",
-    )
-    for algorithm in ALGORITHMS.values():
-        for name in _parameters(algorithm):
-            yield f"model.{name}"
-            yield f"offline.model.{name}"
-    for data in (OfflineData, OnlineData):
-        yield from (f"data.{name}" for name in _parameters(data))
-    for name in _parameters(Trainer):
-        yield f"trainer.{name}"
-        yield f"offline.trainer.{name}"
-    yield from (f"evaluation.{field.name}" for field in dataclasses.fields(EvaluationSettings))
-    yield from (f"run.{field.name}" for field in dataclasses.fields(RunSettings))
-
-
-def _parameters(built: type) -> Iterator[str]:
-    """Names of a constructor's arguments, those that it passes on to its bases too."""
-    names = (parameter.name for parameter in constructor_parameters(built))
-    return (name for name in names if name not in ("self", "args", "kwargs"))
 
 
 def _where_set(key: str, args: Sequence[str]) -> str:

@@ -13,11 +13,13 @@ from pytorch_lightning.utilities import rank_zero_only
 from pex_lightning.algorithms import Algorithm
 from pex_lightning.calls import limited
 from pex_lightning.cli.console import sigterm_as_exit
+from pex_lightning.cli.fit_help import full_help, perhaps_list_classes
 from pex_lightning.cli.offline_reuse import forgotten, run_offline_stage
+from pex_lightning.cli.own_code import evaluation_command, find_own_modules
 from pex_lightning.cli.parser import FitCLI, parse_fit
 from pex_lightning.cli.ranks import Ranks, is_started_by_us
-from pex_lightning.cli.run_folder import delete_stage, owned_by_this_run, scratch
-from pex_lightning.cli.settings import EvaluationSettings, RunSettings
+from pex_lightning.cli.run_folder import delete_stage, last_of, owned_by_this_run, scratch
+from pex_lightning.cli.settings import RunSettings
 from pex_lightning.cli.stage import Stage, StageEnd
 from pex_lightning.cli.stage_checks import check_stages
 from pex_lightning.errors import UserError
@@ -38,7 +40,10 @@ def fit(argv: list[str]) -> int:
     Raises:
         UserError: Something in the configuration, the data or a checkpoint is wrong.
     """
-    cli = parse_fit(argv)
+    if perhaps_list_classes(argv):
+        return 0
+    find_own_modules()
+    cli = parse_fit(full_help(argv))
     with limited(cli.setting("run").env_timeout), Ranks() as ranks, forgotten():
         if cli.setting("trainer.fast_dev_run"):
             with scratch() as root:
@@ -54,14 +59,18 @@ class Run:
         self._settings: RunSettings = cli.setting("run")
         if root is not None:
             self._settings = replace(self._settings, root=root)
-        self._ckpt_path: str | None = cli.setting("ckpt_path")
+        given: str | None = cli.setting("ckpt_path")
+        self._ckpt_path = given if given in (None, "last") else last_of(given)
         paths: str | list[str] = cli.setting("offline.ckpt_path") or []
-        self._offline_ckpt_paths = [paths] if isinstance(paths, str) else paths
+        paths = [paths] if isinstance(paths, str) else paths
+        self._offline_ckpt_paths = [
+            last_of(path, flag="--offline.ckpt_path", stages=("offline",)) for path in paths
+        ]
         self._reuse: bool = cli.setting("offline.reuse") is not False
-        self._main = self._stage(cli, cli.model, _trainer_args(cli, "trainer"))
+        self._main = self._stage(cli, cli.model, cli.trainer_args("trainer"))
         self._offline = self._offline_stage(cli)
-        given = self._offline is not None or bool(self._offline_ckpt_paths)
-        check_stages(self._main, self._offline, given=given, resumes=self._ckpt_path is not None)
+        takes = self._offline is not None or bool(self._offline_ckpt_paths)
+        check_stages(self._main, self._offline, given=takes, resumes=self._ckpt_path is not None)
 
     @property
     def stages(self) -> list[Stage]:
@@ -244,7 +253,9 @@ class Run:
                 f"{self._main.max_steps:,}",
             )
         else:
-            _log.info("Finished. Evaluate with: pex-lightning test --ckpt_path %s", last)
+            env_id = self._main.data.describe().env.id
+            command = evaluation_command(last, self._main.module, env_id)
+            _log.info("Finished. Evaluate with: %s", command)
         return 0
 
     def _report_stop(self, end: StageEnd) -> int:
@@ -267,11 +278,11 @@ class Run:
                 "offline stage."
             )
         return replace(
-            self._stage(cli, module, {**_trainer_args(cli, "offline.trainer"), "max_steps": steps}),
+            self._stage(cli, module, {**cli.trainer_args("offline.trainer"), "max_steps": steps}),
             name="offline",
             directory=self._settings.directory / "offline",
             data=self._main.data.offline_stage(),
-            evaluation=_evaluation(cli, "offline"),
+            evaluation=cli.evaluation("offline"),
             flags="offline.trainer",
         )
 
@@ -290,20 +301,7 @@ class Run:
             trainer_args=trainer_args,
             config=cli.resolved(),
             seed=cli.seed(),
-            evaluation=_evaluation(cli, name),
+            evaluation=cli.evaluation(name),
             save_every=self._settings.save_every,
             flags="trainer",
         )
-
-
-def _evaluation(cli: FitCLI, stage: StageName) -> EvaluationSettings:
-    """How a stage is evaluated."""
-    settings: EvaluationSettings = cli.setting("evaluation")
-    every = cli.setting("offline.evaluate_every") if stage == "offline" else None
-    return settings if every is None else replace(settings, every=every)
-
-
-def _trainer_args(cli: FitCLI, key: str) -> dict[str, Any]:
-    """The Trainer's arguments of a stage."""
-    arguments: dict[str, Any] = cli.setting(key).as_dict()
-    return arguments

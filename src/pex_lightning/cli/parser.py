@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,11 +15,13 @@ from pex_lightning.algorithms import Algorithm
 from pex_lightning.cli.arguments import add_optional
 from pex_lightning.cli.config_files import expand_bases
 from pex_lightning.cli.explain import explain
+from pex_lightning.cli.repeat import under_a_new_name
 from pex_lightning.cli.settings import EvaluationSettings, RunSettings
 from pex_lightning.cli.yaml_limits import limit_values, with_integers
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.online import OnlineData  # noqa: F401  (a name for class_path)
 from pex_lightning.errors import UserError, in_one_line, shortened
+from pex_lightning.handover.checkpoint import Stage as StageName
 
 _MODE = "omegaconf+"
 
@@ -29,7 +32,7 @@ def parse_fit(args: list[str]) -> FitCLI:
     Raises:
         UserError: An argument is wrong; for a misspelt key the message suggests a valid one.
     """
-    args = expand_bases(with_integers(args))
+    args = under_a_new_name(expand_bases(with_integers(args)))
     for arg in args:
         if any("\ud800" <= letter <= "\udfff" for letter in arg):
             raise UserError(f"the argument {shortened(arg)!r} is not valid UTF-8.")
@@ -62,6 +65,7 @@ class FitCLI(LightningCLI):
                 "prog": "pex-lightning fit",
                 "parser_mode": _MODE,
                 "exit_on_error": False,
+                "allow_abbrev": False,
                 "description": "Train offline, hand over, go on online. "
                 "Example: pex-lightning fit --config conf/pointmaze.yaml",
             },
@@ -153,3 +157,14 @@ class FitCLI(LightningCLI):
     def setting(self, key: str) -> Any:
         """The instantiated value of a dotted key, or None."""
         return self.config_init.get(key)
+
+    def evaluation(self, stage: StageName) -> EvaluationSettings:
+        """How a stage is evaluated."""
+        settings: EvaluationSettings = self.setting("evaluation")
+        every = self.setting("offline.evaluate_every") if stage == "offline" else None
+        return settings if every is None else replace(settings, every=every)
+
+    def trainer_args(self, key: str) -> dict[str, Any]:
+        """The Trainer's arguments of a stage, under `trainer` or `offline.trainer`."""
+        arguments: dict[str, Any] = self.setting(key).as_dict()
+        return arguments

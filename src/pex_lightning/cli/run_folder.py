@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_only
@@ -33,6 +33,32 @@ _WRITTEN = (
     "checkpoints/replay/rank-*/.*.part",
 )
 """Files that a stage writes, as patterns below its folder."""
+
+
+def last_of(
+    given: str, flag: str = "--ckpt_path", stages: Sequence[str] = ("online", "offline")
+) -> str:
+    """The checkpoint that a flag names: the file itself, or the last one of a run's folder.
+
+    Args:
+        given: A file, or the folder of a run or of one of its stages.
+        flag: The flag, for messages.
+        stages: Which stages of a run count; the first that has a checkpoint.
+
+    Raises:
+        UserError: It is a folder without a checkpoint.
+    """
+    folder = Path(given)
+    if not os.path.isdir(folder):
+        return given
+    places = [*(folder / stage / "checkpoints" for stage in stages), folder / "checkpoints", folder]
+    for path in (place / name for place in places for name in (LAST, BEST)):
+        if path.exists():
+            return str(path)
+    raise UserError(
+        f"{flag} {given}: found a folder without a checkpoint of a run ({' or '.join(stages)}). "
+        f"Give a checkpoint, or the folder of a run that has one."
+    )
 
 
 def delete_stage(directory: Path) -> None:

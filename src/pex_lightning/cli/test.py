@@ -8,11 +8,11 @@ import sys
 from typing import Any
 
 import torch
-from jsonargparse.typing import NonNegativeInt
 
 from pex_lightning.algorithms import ALGORITHMS, Algorithm, load_algorithm
-from pex_lightning.calls import DEFAULT_SECONDS, limited
-from pex_lightning.cli.arguments import add_optional, command_parser, parse
+from pex_lightning.calls import limited
+from pex_lightning.cli.own_code import find_own_modules
+from pex_lightning.cli.run_folder import last_of
 from pex_lightning.cli.settings import check_env_timeout
 from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.envs.make import EnvSpec, env_spec
@@ -23,20 +23,25 @@ from pex_lightning.policies.member_entry import entries_of
 from pex_lightning.seeding import derive_seed
 
 
-def test(argv: list[str]) -> int:
+def test(settings: Any) -> int:
     """Evaluate and print the results as a JSON object in the last line of standard output.
 
+    Args:
+        settings: The arguments, of `parse_test`.
+
     Raises:
-        UserError: The arguments, the checkpoint or its environment are wrong.
+        UserError: The checkpoint, its environment or the device are wrong.
     """
-    settings = _parse(argv)
+    _check_device(settings.device)
+    if settings.model is not None or settings.data.env is not None or settings.members is not None:
+        find_own_modules()
     check_env_timeout(settings.run.env_timeout)
     with limited(settings.run.env_timeout):
         return _test(settings)
 
 
 def _test(settings: Any) -> int:
-    checkpoint = read_checkpoint(settings.ckpt_path)
+    checkpoint = read_checkpoint(last_of(settings.ckpt_path))
     method = None if settings.model is None else _method(settings.model)
     members = {
         entry.name: entry.path for entry in entries_of(settings.members or [], flag="--members")
@@ -68,7 +73,8 @@ def _method(name: str) -> type[Algorithm]:
     except Exception as error:
         raise UserError(
             f"--model {name}: found no such class ({in_one_line(error)}). Known are "
-            f"{', '.join(ALGORITHMS)}, or give module.Class of a module in the path."
+            f"{', '.join(ALGORITHMS)}, or give module.Class of a module in this "
+            "folder or in the path."
         ) from error
     if not (isinstance(method, type) and issubclass(method, Algorithm)):
         raise UserError(f"--model {name} is not a method: it is no subclass of Algorithm.")
@@ -85,7 +91,10 @@ def _environment(settings: Any, checkpoint: Checkpoint) -> EnvSpec:
                 "be imported. If you trust it, say so with --data.env " + trained_in.id
             )
         return trained_in
-    env = env_spec(settings.data.env, settings.data.env_kwargs or {})
+    kwargs = settings.data.env_kwargs
+    if kwargs is None and settings.data.env == trained_in.id:
+        kwargs = trained_in.kwargs
+    env = env_spec(settings.data.env, kwargs or {})
     found = (env.obs_dim, env.action_low, env.action_high)
     expected = (trained_in.obs_dim, trained_in.action_low, trained_in.action_high)
     if found != expected:
@@ -117,51 +126,8 @@ def _summary(result: EvaluationResult, checkpoint: Checkpoint, env: EnvSpec) -> 
     }
 
 
-def _parse(argv: list[str]) -> Any:
-    parser = command_parser(
-        "test", "Evaluate a policy in the environment that its checkpoint names."
-    )
-    parser.add_argument("--ckpt_path", type=str, required=True, help="The checkpoint.")
-    add_optional(
-        parser,
-        "--model",
-        str,
-        "The method's class, module.Class; only needed if it is none of this package's.",
-    )
-    add_optional(
-        parser,
-        "--members",
-        list[str | dict[str, str]],
-        "The members of its policy set that are code, named as in training.",
-    )
-    parser.add_argument("--evaluation.episodes", type=int, default=100, help="Episodes.")
-    add_optional(parser, "--evaluation.num_envs", int, "Environments at a time.")
-    add_optional(
-        parser,
-        "--evaluation.seed",
-        int,
-        "Seed of the first episode; by default derived from --seed_everything.",
-    )
-    parser.add_argument(
-        "--seed_everything", type=NonNegativeInt, default=0, help="All random sources."
-    )
-    add_optional(
-        parser,
-        "--data.env",
-        str,
-        "Evaluate in this environment instead of the one that the checkpoint names.",
-    )
-    add_optional(parser, "--data.env_kwargs", dict[str, Any], "Its arguments.")
-    parser.add_argument(
-        "--run.env_timeout",
-        type=float,
-        default=DEFAULT_SECONDS,
-        help="Seconds that one call of an environment may take; 0 waits for ever.",
-    )
-    parser.add_argument("--device", type=str, default="cpu", help="Where the policy runs.")
-    settings = parse(parser, argv)
+def _check_device(device: str) -> None:
     try:
-        torch.empty(0, device=settings.device)
+        torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {settings.device} cannot be used here: {error}") from error
-    return settings
+        raise UserError(f"--device {device} cannot be used here: {error}") from error

@@ -135,10 +135,11 @@ def write_d4rl(
     next_observations: ArrayLike | None = None,
     infos: Mapping[str, ArrayLike] | None = None,
     attributes: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write rows to an HDF5 file in D4RL's layout, which `--data.path` reads.
 
-    An existing file is replaced. The file only appears once it is complete.
+    The file only appears once it is complete.
 
     Args:
         path: The file.
@@ -150,11 +151,15 @@ def write_d4rl(
         next_observations: [N, obs_dim].
         infos: Additional columns [N, ...], written under `infos/`.
         attributes: Attributes of the file: text, numbers, or arrays of numbers.
+        overwrite: Whether to replace a file that is there.
 
     Raises:
-        UserError: Shapes or lengths of the arrays disagree, or the file cannot be written.
+        UserError: The file is there and `overwrite` is not set, shapes or lengths of the arrays
+            disagree, or the file cannot be written.
     """
     path = Path(path).expanduser()
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} is there already. Give another name, or overwrite=True.")
     rows = Arrays(
         observations, actions, rewards, terminals, timeouts, next_observations, name=str(path)
     )

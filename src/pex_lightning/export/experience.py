@@ -158,6 +158,7 @@ def export_d4rl(experience: Experience, path: str | PathLike[str], *, overwrite:
             "choice_probs": experience.choice_probs,
         },
         attributes=experience.provenance(),
+        overwrite=overwrite,
     )
     return path
 

@@ -38,6 +38,9 @@ def test_writes_a_minari_dataset(command, finished: Path, tmp_path: Path, monkey
     assert "minari:my/points/pex-v0" in outcome.err
     assert command(*args).code == 2
     assert command(*args, "--overwrite").code == 0
+    # As the flag that reads it names it.
+    assert command(*args[:-2], "--out", "minari:my/points/pex-v1").code == 0
+    assert len(read_minari("my/points/pex-v1").transitions) == 90
 
 
 def test_wrong_arguments_say_what_is_wrong(command, refused, finished: Path, tmp_path: Path):

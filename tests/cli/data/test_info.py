@@ -88,7 +88,8 @@ def test_a_file_with_nan_is_described(command: Run, tmp_path: Path) -> None:
     bad[4, 1], bad[:, 2] = np.inf, np.nan
     path = plain(tmp_path / "log.hdf5", observations=bad)
     outcome = command("data", "info", str(path))
-    assert outcome.code == 0
+    assert outcome.code == 2
+    assert "error: training refuses" in outcome.err
     said = " ".join(outcome.out.split())
     assert "Training refuses this dataset" in said
     assert "'observations' has NaN or infinity in 50 of 50 rows, first in row 0" in said
@@ -161,7 +162,7 @@ def test_episodes_end_where_the_user_says(command: Run, tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         del file["timeouts"]
     outcome = command("data", "info", str(path))
-    assert outcome.code == 0
+    assert outcome.code == 2
     assert "give --env ID or --max_episode_steps N" in outcome.out
     outcome = command("data", "info", str(path), "--max_episode_steps", "20")
     said = " ".join(outcome.out.split())

@@ -21,9 +21,13 @@ def run(argv: list[str]) -> int:
     """
     settings = _parse(argv)
     # Slow imports, after the arguments are checked.
+    from pex_lightning.cli.own_code import find_own_modules  # noqa: PLC0415
+    from pex_lightning.cli.run_folder import last_of  # noqa: PLC0415
     from pex_lightning.export.experience import export_d4rl, read_experience  # noqa: PLC0415
 
-    experience = read_experience(settings.ckpt_path)
+    if settings.data.env is not None:
+        find_own_modules()
+    experience = read_experience(last_of(settings.ckpt_path, stages=("online",)))
     _check_env(settings, experience)
     if settings.out is not None:
         path = export_d4rl(experience, settings.out, overwrite=settings.overwrite)
@@ -88,9 +92,12 @@ def _parse(argv: list[str]) -> Any:
         "Write the replay buffer of a run as a D4RL file or as a Minari dataset.",
     )
     parser.add_argument(
-        "--ckpt_path", type=str, required=True, help="A checkpoint of the online stage."
+        "--ckpt_path",
+        type=str,
+        required=True,
+        help="A checkpoint of the online stage, or the folder of a run for its last one.",
     )
-    add_optional(parser, "--out", str, "Write this HDF5 file in D4RL's layout.")
+    add_optional(parser, "--out", str, "Write this HDF5 file in D4RL's layout, or minari:ID.")
     add_optional(
         parser, "--minari", str, "Or write this Minari dataset, such as my/pointmaze/pex-v0."
     )
@@ -106,6 +113,8 @@ def _parse(argv: list[str]) -> Any:
         "The run's environment; only needed, for --minari, if a module registers it.",
     )
     settings = parse(parser, argv)
+    if settings.minari is None and (settings.out or "").startswith("minari:"):
+        settings.minari, settings.out = settings.out, None
     if (settings.out is None) == (settings.minari is None):
         found = "neither" if settings.out is None else "both"
         raise UserError(

@@ -51,7 +51,8 @@ def run(argv: list[str]) -> int:
     """Describe a dataset on standard output.
 
     Raises:
-        UserError: The dataset is missing or cannot be read at all, or the arguments are wrong.
+        UserError: The dataset is missing or cannot be read at all, or the arguments are wrong; or,
+            once it is described, training refuses it.
     """
     settings = _parse(argv)
     set_up_messages()
@@ -80,6 +81,8 @@ def run(argv: list[str]) -> int:
     )
     text = as_json(summary, told) if settings.json else as_text(summary, told, settings.all)
     sys.stdout.write(text)
+    if summary.refused is not None:
+        raise UserError(f"training refuses {told.name}: {summary.refused}")
     return 0
 
 
