@@ -14,12 +14,14 @@ USAGE = """\
 usage: pex-lightning COMMAND [arguments]
 
 commands:
-  fit    train: offline, hand-over, online
-         pex-lightning fit --config conf/pointmaze.yaml
-  test   evaluate a checkpoint
-         pex-lightning test --ckpt_path runs/pointmaze/online/checkpoints/last.ckpt
-  data   list, fetch, make, look at and export datasets
-         pex-lightning data --help
+  fit     train: offline, hand-over, online
+          pex-lightning fit --config conf/pointmaze.yaml
+  test    evaluate a checkpoint
+          pex-lightning test --ckpt_path runs/pointmaze/online/checkpoints/last.ckpt
+  export  write a checkpoint's policy as one file: torch.export, ONNX or TorchScript
+          pex-lightning export --ckpt_path runs/pointmaze --format onnx --out policy.onnx
+  data    list, fetch, make, look at and export datasets
+          pex-lightning data --help
 
   conf/ is in the repository of pex-lightning
   pex-lightning COMMAND --help lists every argument; --version prints the version
@@ -107,6 +109,11 @@ def _run(command: str, argv: list[str]) -> int:
         from pex_lightning.cli.test import test  # noqa: PLC0415
 
         return test(argv)
+    if command == "export":
+        from pex_lightning.cli.export import export  # noqa: PLC0415
+
+        return export(argv)
     raise UserError(
-        f"there is no command {command!r}; there are fit, test and data. See pex-lightning --help."
+        f"there is no command {command!r}; there are fit, test, export and data. See "
+        "pex-lightning --help."
     )

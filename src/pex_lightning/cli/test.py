@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-import pkgutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse.typing import NonNegativeInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from pex_lightning.algorithms import ALGORITHMS, Algorithm, load_algorithm
 from pex_lightning.calls import DEFAULT_SECONDS, limited
 from pex_lightning.cli.arguments import add_optional, command_parser, parse
+from pex_lightning.cli.checkpoint_arguments import add_checkpoint_arguments, loaded_policy
 from pex_lightning.cli.settings import check_env_timeout
 from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.envs.make import EnvSpec, env_spec
-from pex_lightning.errors import UserError, in_one_line
+from pex_lightning.errors import UserError
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
-from pex_lightning.handover import Checkpoint, read_checkpoint
-from pex_lightning.policies.member_entry import entries_of
+from pex_lightning.export.film import check_film, film
+from pex_lightning.handover import Checkpoint
 from pex_lightning.seeding import derive_seed
 
 
@@ -36,17 +36,18 @@ def test(argv: list[str]) -> int:
 
 
 def _test(settings: Any) -> int:
-    checkpoint = read_checkpoint(settings.ckpt_path)
-    method = None if settings.model is None else _method(settings.model)
-    members = {
-        entry.name: entry.path for entry in entries_of(settings.members or [], flag="--members")
-    }
-    module = load_algorithm(checkpoint, method, members).to(settings.device).eval()
+    if settings.video is not None:
+        check_film(Path(settings.video))
+    loaded = loaded_policy(settings, settings.device)
+    checkpoint = loaded.checkpoint
     env = _environment(settings, checkpoint)
     seed = settings.evaluation.seed
     if seed is None:
         # Other seeds than in training, whose evaluations chose best.ckpt.
         seed = derive_seed("test", settings.seed_everything) % 2**31
+    if settings.video is not None:
+        path = Path(settings.video).expanduser()
+        film(loaded, env, path, episodes=settings.video_episodes, seed=seed)
     with Evaluator(
         env.id,
         env.kwargs,
@@ -54,25 +55,9 @@ def _test(settings: Any) -> int:
         num_envs=settings.evaluation.num_envs,
         seed=seed,
     ) as evaluator:
-        result = evaluator.run(module.acting_policy(), module.device)
+        result = evaluator.run(loaded.policy, loaded.device)
     sys.stdout.write(json.dumps(_summary(result, checkpoint, env)) + "\n")
     return 0
-
-
-def _method(name: str) -> type[Algorithm]:
-    """The class that the user names with `--model`."""
-    if name in ALGORITHMS:
-        return ALGORITHMS[name]
-    try:
-        method = pkgutil.resolve_name(name)
-    except Exception as error:
-        raise UserError(
-            f"--model {name}: found no such class ({in_one_line(error)}). Known are "
-            f"{', '.join(ALGORITHMS)}, or give module.Class of a module in the path."
-        ) from error
-    if not (isinstance(method, type) and issubclass(method, Algorithm)):
-        raise UserError(f"--model {name} is not a method: it is no subclass of Algorithm.")
-    return method
 
 
 def _environment(settings: Any, checkpoint: Checkpoint) -> EnvSpec:
@@ -121,19 +106,7 @@ def _parse(argv: list[str]) -> Any:
     parser = command_parser(
         "test", "Evaluate a policy in the environment that its checkpoint names."
     )
-    parser.add_argument("--ckpt_path", type=str, required=True, help="The checkpoint.")
-    add_optional(
-        parser,
-        "--model",
-        str,
-        "The method's class, module.Class; only needed if it is none of this package's.",
-    )
-    add_optional(
-        parser,
-        "--members",
-        list[str | dict[str, str]],
-        "The members of its policy set that are code, named as in training.",
-    )
+    add_checkpoint_arguments(parser)
     parser.add_argument("--evaluation.episodes", type=int, default=100, help="Episodes.")
     add_optional(parser, "--evaluation.num_envs", int, "Environments at a time.")
     add_optional(
@@ -157,6 +130,16 @@ def _parse(argv: list[str]) -> Any:
         type=float,
         default=DEFAULT_SECONDS,
         help="Seconds that one call of an environment may take; 0 waits for ever.",
+    )
+    add_optional(
+        parser,
+        "--video",
+        str,
+        "Also film the first episodes; who acts is written below. Needs pex-lightning[video].",
+        metavar="FILE.mp4|FILE.gif",
+    )
+    parser.add_argument(
+        "--video_episodes", type=PositiveInt, default=1, help="How many episodes are filmed."
     )
     parser.add_argument("--device", type=str, default="cpu", help="Where the policy runs.")
     settings = parse(parser, argv)
