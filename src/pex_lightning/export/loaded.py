@@ -113,7 +113,8 @@ class LoadedPolicy:
         index = choice.policy_index.cpu().numpy()
         names = tuple(self.members[i] if i >= 0 else "" for i in index)
         self.last_choice = LastChoice(index, names, choice.choice_probs.float().cpu().numpy())
-        action = choice.action.float().reshape(*observation.shape[:-1], -1)
+        action = choice.action.float()
+        action = action[0] if observation.ndim == 1 else action
         if isinstance(observation, Tensor):
             return action.to(observation.device)
         return action.cpu().numpy()

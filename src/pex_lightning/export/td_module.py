@@ -56,7 +56,7 @@ class ActingModule(TensorDictModuleBase):  # type: ignore[misc]
         if self.policy.memory_size:
             written[MEMORY] = choice.memory
         for key, value in written.items():
-            tensordict.set(key, value.reshape(*shape, *value.shape[1:]).to(observation.device))
+            tensordict.set(key, value.reshape(shape + value.shape[1:]).to(observation.device))
         return tensordict
 
     def _memory(self, tensordict: TensorDictBase, states: torch.Tensor) -> torch.Tensor:
