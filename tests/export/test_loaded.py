@@ -18,6 +18,8 @@ from pex_lightning import load_policy
 from pex_lightning.algorithms import ALGORITHMS
 from pex_lightning.envs.make import make_env
 from pex_lightning.errors import UserError
+from pex_lightning.export.loaded import LoadedPolicy
+from pex_lightning.policies.acting import ActingPolicy
 
 STATES = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
 LOW, HIGH = np.array([-1.0, -0.5]), np.array([1.0, 2.0])
@@ -138,12 +140,34 @@ def test_a_guide_acts_as_long_as_in_an_evaluation(saved: Any) -> None:
         turns.append(policy.last_choice.members)
     guided, alone = ("offline", "offline"), ("online", "online")
     assert turns == [guided, guided, alone, ("offline", "online"), ("offline", "online")]
-    with pytest.raises(ValueError, match="3 rows after 2.*Call reset"):
+    with pytest.raises(ValueError, match=r"3 rows after 2.*Call reset"):
         policy.predict(STATES[:3])
     with pytest.raises(ValueError, match=r"shape \[3\], expected \[2\]"):
         policy.reset([True, False, True])
     policy.reset()
     policy.predict(STATES[:3])
+
+
+class TakesTurns(ActingPolicy):
+    """A policy of a user, which only says what has to be said."""
+
+    def act(self, observation: torch.Tensor, memory: torch.Tensor) -> Any:
+        raise NotImplementedError
+
+    def evaluation_action(self, observation: torch.Tensor, memory: torch.Tensor) -> Any:
+        return observation[:, :2], memory + 1
+
+
+@pytest.mark.parametrize("members", [("one",), ("one", "two")])
+def test_a_policy_that_does_not_say_who_acts(members: tuple[str, ...], saved: Any) -> None:
+    policy = LoadedPolicy(TakesTurns(members, 1), load_policy(saved("IQL")).checkpoint)
+    np.testing.assert_array_equal(policy.predict(STATES), STATES[:, :2])
+    choice = policy.last_choice
+    assert choice is not None
+    alone = len(members) == 1
+    assert set(choice.policy_index) == {0 if alone else -1}
+    assert set(choice.members) == {"one" if alone else ""}
+    np.testing.assert_array_equal(choice.probs, np.full((40, len(members)), float(alone)))
 
 
 @pytest.mark.parametrize(
@@ -210,9 +234,7 @@ def test_rollouts_of_torchrl(deterministic: bool, saved: Any) -> None:
 def test_collectors_of_torchrl_carry_the_memory_on(saved: Any) -> None:
     policy = load_policy(saved("JSRL", guide_steps=2, guide_schedule="curriculum"))
     env = torchrl_env(tracked=True)
-    collector = Collector(
-        env, policy.as_tensordict_module(), frames_per_batch=12, total_frames=12
-    )
+    collector = Collector(env, policy.as_tensordict_module(), frames_per_batch=12, total_frames=12)
     (frames,) = list(collector)
     # Episodes have five steps; the guide takes the first two of each.
     assert frames["policy_index"].tolist() == [0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0]
