@@ -1,4 +1,1 @@
-"""Scripts that use no other benchmark.
-
-`reading.py` measures what opening a dataset costs; `scores.py` summarises finished runs.
-"""
+"""Scripts that use no other benchmark: `reading.py` measures what opening a dataset costs."""

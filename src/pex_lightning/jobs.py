@@ -23,6 +23,7 @@ def start_module(
     stdout: int,
     stderr: int | IO[bytes],
     environment: Mapping[str, str] | None = None,
+    cwd: str | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start `python -m module` with this process's import path, without the user's script.
 
@@ -35,6 +36,7 @@ def start_module(
         stdout: As for `subprocess.Popen`.
         stderr: As for `subprocess.Popen`.
         environment: Environment variables besides this process's own.
+        cwd: The folder to start it in; by default this process's.
     """
     return subprocess.Popen(
         # -P: not from the folder that the user happens to be in.
@@ -47,6 +49,7 @@ def start_module(
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             **(environment or {}),
         },
+        cwd=cwd,
         start_new_session=True,
     )
 

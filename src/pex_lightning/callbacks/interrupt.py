@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from pex_lightning.parents import stopping
 from pex_lightning.processes import STOP_SIGNALS, ignored
 
 _log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class GracefulInterrupt(Callback):
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
+        stopping.set()
         assert self._trainer is not None
         if self._trainer.world_size == 1:
             self._trainer.should_stop = True

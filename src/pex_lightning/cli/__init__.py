@@ -8,6 +8,7 @@ import traceback
 
 from pex_lightning.errors import UserError, printable
 from pex_lightning.files.disk import ONLY_WRITING
+from pex_lightning.parents import follow_parent
 from pex_lightning.version import __version__
 
 USAGE = """\
@@ -20,10 +21,13 @@ commands:
           pex-lightning test --ckpt_path runs/pointmaze/online/checkpoints/last.ckpt
   export  write a checkpoint's policy as one file: torch.export, ONNX or TorchScript
           pex-lightning export --ckpt_path runs/pointmaze --format onnx --out policy.onnx
+  study   run methods, tasks and seeds, and say what came of it
+          pex-lightning study --config conf/studies/methods.yaml
   data    list, fetch, make, look at and export datasets
           pex-lightning data --help
+  conf    list, show and copy the configurations that come with the package
+          pex-lightning conf list
 
-  conf/ is in the repository of pex-lightning
   pex-lightning COMMAND --help lists every argument; --version prints the version
 """
 
@@ -95,9 +99,14 @@ def _run(command: str, argv: list[str]) -> int:
         from pex_lightning.cli.data import data  # noqa: PLC0415
 
         return data(argv)
+    if command == "conf":
+        from pex_lightning.cli.conf import conf  # noqa: PLC0415
+
+        return conf(argv)
     # Imported late, because commands above do without these slow imports.
     from pex_lightning.cli.console import set_up_process  # noqa: PLC0415
 
+    follow_parent()
     set_up_process()
     if command == "fit":
         from pex_lightning.cli.console import perhaps_unheard  # noqa: PLC0415
@@ -105,6 +114,10 @@ def _run(command: str, argv: list[str]) -> int:
 
         with perhaps_unheard():
             return fit(argv)
+    if command == "study":
+        from pex_lightning.cli.study import study  # noqa: PLC0415
+
+        return study(argv)
     if command == "test":
         from pex_lightning.cli.test import test  # noqa: PLC0415
 
@@ -114,6 +127,6 @@ def _run(command: str, argv: list[str]) -> int:
 
         return export(argv)
     raise UserError(
-        f"there is no command {command!r}; there are fit, test, export and data. See "
-        "pex-lightning --help."
+        f"there is no command {command!r}; there are fit, test, export, study, data and conf. "
+        "See pex-lightning --help."
     )

@@ -42,11 +42,11 @@ def fit(argv: list[str]) -> int:
     with limited(cli.setting("run").env_timeout), Ranks() as ranks, forgotten():
         if cli.setting("trainer.fast_dev_run"):
             with scratch() as root:
-                return _Run(cli, ranks, root=root).fit()
-        return _Run(cli, ranks).fit()
+                return Run(cli, ranks, root=root).fit()
+        return Run(cli, ranks).fit()
 
 
-class _Run:
+class Run:
     """A run: its main stage and, if there is one, the offline stage before it."""
 
     def __init__(self, cli: FitCLI, ranks: Ranks, root: str | None = None) -> None:
@@ -63,7 +63,13 @@ class _Run:
         given = self._offline is not None or bool(self._offline_ckpt_paths)
         check_stages(self._main, self._offline, given=given, resumes=self._ckpt_path is not None)
 
+    @property
+    def stages(self) -> list[Stage]:
+        """The stages, in their order; the offline one only if this run is to train it."""
+        return [self._main] if self._offline is None else [self._offline, self._main]
+
     def fit(self) -> int:
+        """Run the stages that are left; return the exit code."""
         resumed, checkpoint = self._resume()
         self._refuse_to_overwrite(resumed, checkpoint)
         with owned_by_this_run(self._settings.directory):
@@ -189,7 +195,7 @@ class _Run:
                         "Choose another --run.name."
                     )
             return
-        stages = [stage for stage in (self._offline, self._main) if stage is not None]
+        stages = self.stages
         written = stages if resumed is None else stages[stages.index(resumed) :]
         for stage in written:
             own = (

@@ -21,6 +21,7 @@ _WRITTEN = (
     "config.yaml",
     "stage.json",
     "metrics.csv",
+    "status.json",
     "metrics-damaged-*.csv",
     "hparams.yaml",
     "events.out.tfevents.*",

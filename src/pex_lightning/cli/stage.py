@@ -24,6 +24,7 @@ from pex_lightning.callbacks.failure_signs import FailureSigns
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
 from pex_lightning.callbacks.metrics import TrainMetrics
 from pex_lightning.callbacks.progress import RunProgressBar
+from pex_lightning.callbacks.status import StatusFile
 from pex_lightning.cli.ranks import Ranks, check_strategy
 from pex_lightning.cli.settings import EvaluationSettings
 from pex_lightning.data.offline import OfflineData
@@ -206,6 +207,7 @@ class Stage:
             callbacks.append(DiagnosticsSummary(self.directory, metrics, evaluation, signs))
         if self.trainer_args.get("enable_progress_bar") is not False:
             callbacks.append(RunProgressBar(self.name, evaluation))
+        callbacks.append(StatusFile(self.directory, evaluation))
         callbacks.append(RunCheckpoint(self.last.parent, self.save_every, evaluation))
         arguments = dict(self.trainer_args)
         arguments["callbacks"] = [*(arguments.get("callbacks") or []), *callbacks]

@@ -40,6 +40,8 @@ class RunRecord:
         host: Machine that the last one ran on.
         started: When the first one started, ISO 8601.
         ended: When the last one ended, ISO 8601.
+        version: Version of this package that ran it.
+        git_revision: Commit of the checkout that this package ran from; None outside one.
     """
 
     study: str
@@ -55,6 +57,8 @@ class RunRecord:
     host: str | None = None
     started: str | None = None
     ended: str | None = None
+    version: str | None = None
+    git_revision: str | None = None
 
     @property
     def name(self) -> str:
@@ -128,7 +132,14 @@ def _checked(content: dict[str, Any]) -> RunRecord:
     for name in ("study", "variant", "task"):
         if not isinstance(getattr(record, name), str):
             raise TypeError(f"{name} is no text")
-    if type(record.seed) is not int or record.state not in get_args(RunState):
+    for name in ("reason", "version", "git_revision"):
+        if not isinstance(getattr(record, name), str | None):
+            raise TypeError(f"{name} is no text")
+    if (
+        type(record.seed) is not int
+        or not 0 <= record.seed < 2**32
+        or record.state not in get_args(RunState)
+    ):
         raise ValueError("seed or state is not one")
     if not all(isinstance(argument, str) for argument in record.arguments):
         raise TypeError("arguments are no texts")

@@ -1,0 +1,136 @@
+"""`pex-lightning study`: from its file to the results, and what is refused before it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pex_lightning.studies.records import find_runs, read_record
+from pex_lightning.studies.table import read_table
+
+TINY = {
+    "data.rows": 2000,
+    "data.batch_size": 8,
+    "model.hidden_dims": [16, 16],
+    "trainer.max_steps": 40,
+    "offline.max_steps": 40,
+    "data.start_steps": 50,
+    "data.chunk_size": 5,
+    "evaluation.episodes": 2,
+    "evaluation.every": 20,
+}
+
+
+def write_study(root: Path, **changes: Any) -> Path:
+    study = {
+        "name": "demo",
+        "root": str(root),
+        "seeds": [0],
+        "jobs": 2,
+        "set": TINY,
+        "tasks": {"maze": {"config": ["conf/pointmaze.yaml"]}},
+        "variants": {
+            "pex": {"config": ["conf/methods/pex.yaml"]},
+            "direct": {"config": ["conf/methods/direct.yaml"]},
+        },
+        **changes,
+    }
+    path = root / "demo.yaml"
+    path.write_text(yaml.safe_dump({"study": study}, sort_keys=False))
+    return path
+
+
+@pytest.mark.slow
+def test_a_study_runs_sums_up_and_is_done(command, tmp_path: Path) -> None:
+    gone = {"data.path": str(tmp_path / "gone.hdf5"), "data.source": "file"}
+    variants = {
+        "pex": {"config": ["conf/methods/pex.yaml"]},
+        "direct": {"config": ["conf/methods/direct.yaml"]},
+        "broken": {"config": ["conf/methods/direct.yaml"], "set": gone},
+    }
+    file = write_study(tmp_path, variants=variants)
+    outcome = command("study", "--config", str(file))
+    assert outcome.code == 1, outcome.err
+    assert "2 of 3 runs have finished, 1 have failed" in outcome.out
+    assert "--study.retry failed" in outcome.out
+    folder = tmp_path / "demo"
+    states = {run.record.variant: run.record.state for run in find_runs([folder])}
+    assert states == {"pex": "finished", "direct": "finished", "broken": "failed"}
+    reason = read_record(folder / "maze-broken-0").reason
+    assert reason is not None
+    assert "gone.hdf5" in reason
+
+    # One offline stage was trained, and taken by the other.
+    assert len(list((tmp_path / "offline-stages").iterdir())) == 1
+    log = (folder / "maze-direct-0" / "log.txt").read_text()
+    assert "The offline stage is taken from" in log
+
+    frame = read_table(folder)
+    assert set(frame["variant"]) == {"pex", "direct"}
+    assert set(frame["step"]) >= {0, 20, 40}
+    summary = (folder / "summary.md").read_text()
+    assert "gone.hdf5" in summary
+    assert (folder / "study.yaml").exists()
+
+    before = [run.record for run in find_runs([folder])]
+    again = command("study", "--config", str(file))
+    assert again.code == 1
+    assert [run.record for run in find_runs([folder])] == before
+
+    fixed = {**variants, "broken": {"config": ["conf/methods/direct.yaml"]}}
+    file = write_study(tmp_path, variants=fixed)
+    outcome = command("study", "--config", str(file), "--study.retry", "maze-broken-0")
+    assert outcome.code == 0, outcome.err + outcome.out
+    assert "3 of 3 runs have finished" in outcome.out
+
+
+@pytest.mark.slow
+def test_a_dry_run_measures_and_starts_nothing(command, tmp_path: Path) -> None:
+    variants = {"direct": {"config": ["conf/methods/direct.yaml"]}}
+    file = write_study(tmp_path, variants=variants, seeds=[0, 1, 2])
+    outcome = command("study", "--config", str(file), "--dry_run")
+    assert outcome.code == 0, outcome.err
+    assert "3 runs" in outcome.out
+    assert "About" in outcome.out
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_mistake_in_one_variant_is_said_before_anything_starts(
+    command, refused, tmp_path: Path
+) -> None:
+    variants = {
+        "good": {"config": ["conf/methods/direct.yaml"]},
+        "bad": {"config": ["conf/methods/direct.yaml"], "set": {"model.tua": 0.1}},
+        "worse": {"config": ["conf/methods/driect.yaml"]},
+    }
+    file = write_study(tmp_path, variants=variants)
+    outcome = command("study", "--config", str(file))
+    refused(outcome, "variant bad on task maze", "tua", "variant worse on task maze", "driect")
+    assert "variant good" not in outcome.err
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--study.seeds", "[0, 0]"], ["--study.seeds"]),
+        (["--study.sedes", "[0]"], ["sedes"]),
+        (["--study.retry", "maze-pex-7"], ["maze-pex-7", "no failed run"]),
+        (["--config", "conf/studies/none.yaml"], ["conf/studies/none.yaml"]),
+        (["--study.backend", "ray", "--study.address", "127.0.0.1:1"], ["ray"]),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    command, refused, tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    if "ray" in arguments:
+        pytest.importorskip("ray")
+    file = write_study(tmp_path)
+    refused(command("study", "--config", str(file), *arguments), *words)
+
+
+def test_a_study_without_a_file_says_what_it_needs(command, refused) -> None:
+    refused(command("study"), "study")
