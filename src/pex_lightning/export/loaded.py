@@ -168,7 +168,7 @@ class LoadedPolicy:
         wanted = f"an array or a tensor of shape [{size}] or [B, {size}] ({self.env.id})"
         if not isinstance(observation, (np.ndarray, Tensor)):
             raise ValueError(f"observation: found {type(observation).__name__}, expected {wanted}.")
-        if observation.ndim not in (1, 2) or observation.shape[-1] != size:
+        if observation.ndim not in (1, 2) or observation.shape[-1] != size or not len(observation):
             raise ValueError(
                 f"observation: found the shape {list(observation.shape)}, expected {wanted}."
             )

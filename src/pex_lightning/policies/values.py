@@ -53,8 +53,8 @@ class CriticValues(CandidateValues):
     def forward(self, observation: Tensor, candidates: Tensor) -> Tensor:
         """Values of all candidates, in one call of the critic."""
         members, batch, _ = candidates.shape
-        states = observation.expand(members, *observation.shape).flatten(0, 1)
-        q = self.critic.q(states, candidates.flatten(0, 1))
+        states = observation.expand(members, *observation.shape).reshape(members * batch, -1)
+        q = self.critic.q(states, candidates.reshape(members * batch, -1))
         if self.bound == "min":
             return q.amin(0).view(members, batch)
         values = q.mean(0)
