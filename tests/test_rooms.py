@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "pex_lightning"
 ROOMS = (
     "cli",
+    "report",
     "studies",
     "callbacks",
     "export",

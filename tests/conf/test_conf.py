@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 JOBS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "conf").rglob("*.yaml")
-    if not {"base", "methods", "ablations"} & set(path.parts)
+    if not {"base", "methods", "ablations", "studies"} & set(path.parts)
 )
 METHODS = sorted(path.stem for path in (ROOT / "conf" / "methods").iterdir())
 ABLATIONS = sorted((ROOT / "conf" / "ablations").iterdir())

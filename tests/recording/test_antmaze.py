@@ -95,8 +95,8 @@ def test_episodes_start_and_aim_where_the_recipe_says(name):
     with contextlib.closing(AntMazeRecorder(recipe)) as recorder:
         maze = recorder.env.maze
         episodes = [recorder.record(np.random.default_rng(i), 2) for i in range(60)]
-    starts = np.stack([episode.observations[0, :2] for episode in episodes])
-    goals = np.stack([episode.goals[0] for episode in episodes])
+    starts = np.stack([episode["observations"][0, :2] for episode in episodes])
+    goals = np.stack([episode["infos/goal"][0] for episode in episodes])
     assert {maze.to_cell(xy) for xy in starts} <= set(recipe.start_cells)
     assert len({maze.to_cell(xy) for xy in starts}) >= min(len(recipe.start_cells), 6)
     assert {maze.to_cell(xy) for xy in goals} <= set(recipe.goal_cells)
@@ -120,8 +120,8 @@ def test_a_failed_simulation_does_not_end_the_recording(monkeypatch):
 
         monkeypatch.setattr(recorder.env, "step", fail_once)
         episode = recorder.record(np.random.default_rng(0), 8)
-    np.testing.assert_array_equal(episode.observations[4, 15:], 0)
-    assert (episode.observations[5, 15:] != 0).any()
+    np.testing.assert_array_equal(episode["observations"][4, 15:], 0)
+    assert (episode["observations"][5, 15:] != 0).any()
 
 
 @pytest.mark.slow

@@ -9,10 +9,7 @@ from typing import Any
 
 import pytest
 
-from commands import cache, command, finished, refused, tiny, wait_for
 from pex_lightning.studies.records import FoundRun, RunRecord, write_record
-
-__all__ = ["cache", "command", "finished", "refused", "tiny", "wait_for"]
 
 Points = Sequence[tuple[int, int, float]]
 """Gradient steps, environment steps and score of each evaluation."""

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pex_lightning.errors import UserError
 from pex_lightning.studies.markdown import NOTHING
 from pex_lightning.studies.records import FoundRun
 from pex_lightning.studies.statistics import probability_of_improvement, stratified_bootstrap
@@ -19,7 +18,7 @@ PEX = (90.0, 95.0, 62.5, 99.0, 100.0)
 def rows(text: str, section: str, table: int = 0) -> list[list[str]]:
     """The cells of a table of a section, without the ruler."""
     part = text.split(f"\n## {section}\n")[1].split("\n## ", maxsplit=1)[0]
-    tables = [block for block in part.split("\n\n") if block.startswith("|")]
+    tables = [block for block in part.strip().split("\n\n") if block.startswith("|")]
     lines = [line for line in tables[table].splitlines() if not line.startswith("| --")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
@@ -93,9 +92,10 @@ def test_runs_that_are_not_finished_are_listed_and_not_counted(
 
 
 def test_nothing_is_finished(make_run: Any) -> None:
-    text = summary([make_run("pex", state="waiting", offline=(), online=())])
-    assert "None of 1 runs is finished" in text
-    assert "| toy-pex-0 | waiting |" in text
+    text = summary([make_run("pex", s, state="waiting", offline=(), online=()) for s in (0, 1)])
+    assert "None of 2 runs is finished" in text
+    assert "2 runs not begun." in text
+    assert "|" not in text
 
 
 def test_few_seeds_are_said(five: list[FoundRun]) -> None:
@@ -122,6 +122,7 @@ def test_runs_that_are_not_alike_are_said(make_run: Any) -> None:
         "- **Runs were made from different revisions of the code**: abc, abd, none known.",
         "- **Runs of a on toy ended after different numbers of updates**: from 9 to 100.",
         "- Online stages on toy end after 99 to 2,000 environment steps",
+        "- Online stages on toy were evaluated different numbers of times (a 2 or 3)",
         "- **1 of 3 runs of a on toy have no usable evaluation of an online stage**",
         "Made with pex-lightning 0.1.0 (revision abc), 0.2.0 (revision abd), 0.2.0.",
     ):
@@ -139,7 +140,9 @@ def test_several_tasks_are_averaged_where_scores_have_one_unit(
     found = stratified_bootstrap([PEX, [10.0] * 4])
     assert pex[:2] == ["pex", "9"]
     assert f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]" in pex
-    assert "- offline has no finished run on b, so it is not in the table of all tasks." in text
+    assert (
+        "- offline has no finished run on b: it is left out where tasks are taken together." in text
+    )
     assert "- pex has from 4 to 5 runs on a task" in text
 
 
@@ -153,11 +156,22 @@ def test_returns_of_several_tasks_are_not_averaged(make_run: Any) -> None:
     assert "Scores are not averaged over tasks" in summary(mixed)
 
 
+def test_no_variant_is_on_all_tasks(make_run: Any) -> None:
+    text = summary([make_run("x", task="a"), make_run("y", task="b")])
+    assert "No variant has a finished run on every task" in text
+    assert rows(text, "Probability of being better than x")[1] == ["y", "0", NOTHING, NOTHING]
+
+
 def test_the_reference_can_be_named(five: list[FoundRun]) -> None:
     text = summary(five, reference="pex")
     assert rows(text, "Probability of being better than pex")[1][0] == "offline"
-    with pytest.raises(UserError, match=r"reference 'nobody' is no variant .* offline, pex"):
-        summary(five, reference="nobody")
+
+
+def test_a_reference_without_a_finished_run_is_replaced_by_the_first(five: list[FoundRun]) -> None:
+    text = summary(five, reference="direct")
+    assert rows(text, "Probability of being better than offline")[1][0] == "pex"
+    assert "No run of direct is finished, so offline is in its place." in text
+    assert "in its place" not in summary(five)
 
 
 def test_variants_of_several_studies_have_its_name(make_run: Any) -> None:

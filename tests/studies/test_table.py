@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from pex_lightning.errors import UserError
 from pex_lightning.studies.outcomes import outcomes
 from pex_lightning.studies.records import RECORD, find_runs
 from pex_lightning.studies.table import COLUMNS, collect, read_table, write_table
-from pex_lightning.version import __version__
+
+CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "format_1" / "online" / "last.ckpt"
 
 
 def test_one_row_for_each_metric(make_run: Any) -> None:
@@ -58,15 +60,19 @@ def test_a_table_of_no_runs(tmp_path: Path) -> None:
     assert outcomes(read_table(tmp_path)) == []
 
 
-@pytest.mark.slow
-def test_a_run_that_belongs_to_no_study(finished: Path) -> None:
-    frame = collect(find_runs([finished]))
-    assert not (finished / RECORD).exists()
-    assert set(frame["variant"]) == {"tiny"}
-    assert set(frame["task"]) == {"pex_lightning/PointMaze-Medium-v0"}
-    assert set(frame["version"]) == {__version__}
-    (found,) = outcomes(frame)
-    assert (found.last_step, found.unit) == (40, "score")
+def test_a_run_that_belongs_to_no_study(make_run: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    make_run("pex").folder.rename(folder)
+    (folder / RECORD).unlink()
+    (folder / "online" / "config.yaml").touch()
+    (folder / "online" / "checkpoints").mkdir()
+    shutil.copy(CHECKPOINT, folder / "online" / "checkpoints" / "last.ckpt")
+    frame = collect(find_runs([folder]))
+    assert set(frame["variant"]) == {"mine"}
+    assert set(frame["task"]) == {"Toy-v0"}
+    versions = frame.groupby("stage")["version"].unique()
+    # Of the offline stage there is no checkpoint.
+    assert [list(versions[stage]) for stage in ("offline", "online")] == [[""], ["0.1.0"]]
 
 
 def test_two_folders_of_one_run_are_refused(make_run: Any, tmp_path: Path) -> None:
@@ -97,7 +103,7 @@ def test_no_disk_space_leaves_the_older_table(
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    monkeypatch.setattr("pex_lightning.studies.table.write_csv", full)
     with pytest.raises(UserError, match=r"results\.csv: could not be written \(No space left"):
         write_table(tmp_path, collect([make_run("direct")]))
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before

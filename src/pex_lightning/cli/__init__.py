@@ -23,6 +23,8 @@ commands:
           pex-lightning export --ckpt_path runs/pointmaze --format onnx --out policy.onnx
   study   run methods, tasks and seeds, and say what came of it
           pex-lightning study --config conf/studies/methods.yaml
+  report  write a page with figures about runs or studies
+          pex-lightning report runs/pointmaze --out report.html
   data    list, fetch, make, look at and export datasets
           pex-lightning data --help
   conf    list, show and copy the configurations that come with the package
@@ -118,6 +120,10 @@ def _run(command: str, argv: list[str]) -> int:
         from pex_lightning.cli.study import study  # noqa: PLC0415
 
         return study(argv)
+    if command == "report":
+        from pex_lightning.cli.report import report  # noqa: PLC0415
+
+        return report(argv)
     if command == "test":
         from pex_lightning.cli.test import test  # noqa: PLC0415
 
@@ -127,6 +133,6 @@ def _run(command: str, argv: list[str]) -> int:
 
         return export(argv)
     raise UserError(
-        f"there is no command {command!r}; there are fit, test, export, study, data and conf. "
-        "See pex-lightning --help."
+        f"there is no command {command!r}; there are fit, test, export, study, report, data and "
+        "conf. See pex-lightning --help."
     )

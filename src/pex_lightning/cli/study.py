@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -42,6 +43,38 @@ def study(argv: list[str]) -> int:
     Raises:
         UserError: Something in the configuration is wrong, of any variant.
     """
+    given = read_study(argv)
+    settings: StudySettings = given.study
+    shapes = _shapes(settings)
+    if given.dry_run:
+        return _show_plan(settings, plan(settings, shapes))
+    # Records that are damaged or of other settings are refused before study.yaml is replaced.
+    plan(settings, shapes)
+    with owned_by_this_study(Path(settings.root) / settings.name, given.text):
+        return _run(settings, plan(settings, shapes))
+
+
+@dataclass(frozen=True)
+class StudyArguments:
+    """What a command line says.
+
+    Attributes:
+        study: The study.
+        dry_run: Whether to show the plan only.
+        text: The resolved configuration, YAML.
+    """
+
+    study: StudySettings
+    dry_run: bool
+    text: str
+
+
+def read_study(argv: list[str]) -> StudyArguments:
+    """Parse the arguments of `study`.
+
+    Raises:
+        UserError: An argument is wrong.
+    """
     parser = command_parser(
         "study",
         "Run variants on tasks with seeds, as many at a time as fit, and sum up the results. The "
@@ -64,13 +97,8 @@ def study(argv: list[str]) -> int:
     configuration = parse(parser, expand_bases(argv))
     configuration["base"] = None
     given = parser.instantiate_classes(configuration)
-    settings: StudySettings = given.study
-    runs = plan(settings, _shapes(settings))
-    if given.dry_run:
-        return _show_plan(settings, runs)
-    text = parser.dump(configuration, skip_none=False)
-    with owned_by_this_study(Path(settings.root) / settings.name, text):
-        return _run(settings, runs)
+    text: str = parser.dump(configuration, skip_none=False)
+    return StudyArguments(given.study, given.dry_run, text)
 
 
 def _shapes(settings: StudySettings) -> dict[tuple[str, str], RunShape]:
@@ -120,9 +148,8 @@ def _report(settings: StudySettings, runs: Sequence[PlannedRun], code: int) -> i
     """Write the results, and say what came of the runs."""
     folder = Path(settings.root) / settings.name
     write = sys.stdout.write
-    begun = [run for run in runs if run.record.attempts]
-    if begun:
-        write_results(folder, settings, begun)
+    if any(run.record.attempts for run in runs):
+        write_results(folder, settings, runs)
         write(f"Results: {folder / 'summary.md'}, results.csv and results.parquet beside it\n")
     states = [run.record.state for run in runs]
     failed = [run for run in runs if run.record.state == "failed"]

@@ -18,6 +18,7 @@ from pex_lightning.inspection.raw import first_numbers, read_episodes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -120,7 +121,7 @@ def _draw(visits: Visits, plan: MazePlan) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    x_low, x_high, y_low, y_high = _view(plan)
+    x_low, x_high, y_low, y_high = visible(plan)
     width = PIXELS_WIDE / _DPI
     # Panels are side by side, or stacked if the maze is wide.
     aside = (x_high - x_low) < 1.2 * (y_high - y_low)
@@ -134,10 +135,10 @@ def _draw(visits: Visits, plan: MazePlan) -> Figure:
     figure.suptitle(
         f"{visits.name}: {len(visits.xy):,} rows{fingerprint}\nmaze of {plan.name}", fontsize=11
     )
-    _density(figure, first, visits.xy, plan, below=aside)
+    draw_density(figure, first, visits.xy, plan, below=aside)
     handles = _trajectories(second, visits, plan)
     for axes in (first, second):
-        _walls_and_axes(axes, plan)
+        draw_walls(axes, plan)
         marks = _starts_and_goals(axes, plan)
     if aside:
         second.set_ylabel("")
@@ -145,15 +146,17 @@ def _draw(visits: Visits, plan: MazePlan) -> Figure:
     return figure
 
 
-def _view(plan: MazePlan) -> tuple[float, float, float, float]:
+def visible(plan: MazePlan) -> tuple[float, float, float, float]:
     """Return the visible area, the maze with half of its outer walls, like `MazePlan.extent`."""
     x_low, x_high, y_low, y_high = plan.extent
     half = plan.cell_size / 2
     return x_low + half, x_high - half, y_low + half, y_high - half
 
 
-def _density(figure: Figure, axes: Axes, xy: Floats, plan: MazePlan, *, below: bool) -> None:
-    """Draw the number of rows in each small square, on a logarithmic scale."""
+def draw_density(
+    figure: Figure, axes: Axes, xy: Floats, plan: MazePlan, *, below: bool
+) -> Colorbar:
+    """Draw the number of rows in each small square, on a logarithmic scale; return the scale."""
     from matplotlib.colors import LogNorm  # noqa: PLC0415
 
     x_low, x_high, y_low, y_high = plan.extent
@@ -177,10 +180,13 @@ def _density(figure: Figure, axes: Axes, xy: Floats, plan: MazePlan, *, below: b
     side = plan.cell_size / _BINS_PER_CELL
     where = "bottom" if below else "right"
     label = f"rows in a square of {side:.3g} m"
-    figure.colorbar(image, ax=axes, location=where, label=label, shrink=0.9, aspect=35, pad=0.02)
+    scale = figure.colorbar(
+        image, ax=axes, location=where, label=label, shrink=0.9, aspect=35, pad=0.02
+    )
     outside = len(known) - int(counts.sum())
     beyond = f"; {outside:,} lie outside" if outside else ""
     axes.set_title(f"where the rows are{beyond}", fontsize=10)
+    return scale
 
 
 def _trajectories(axes: Axes, visits: Visits, plan: MazePlan) -> list[Line2D]:
@@ -261,7 +267,8 @@ def _dot(color: str, label: str) -> Line2D:
     return Line2D([], [], marker="o", markersize=5, linestyle="", color=color, label=label)
 
 
-def _walls_and_axes(axes: Axes, plan: MazePlan) -> None:
+def draw_walls(axes: Axes, plan: MazePlan) -> None:
+    """Draw the walls and label the axes, in metres."""
     from matplotlib.collections import PatchCollection  # noqa: PLC0415
     from matplotlib.patches import Rectangle  # noqa: PLC0415
     from matplotlib.ticker import MultipleLocator  # noqa: PLC0415
@@ -270,7 +277,7 @@ def _walls_and_axes(axes: Axes, plan: MazePlan) -> None:
     squares = [Rectangle((x - half, y - half), side, side) for x, y in plan.walls]
     # Without edges of the same colour, thin lines show between neighbouring squares.
     axes.add_collection(PatchCollection(squares, facecolor=_WALL, edgecolor=_WALL, zorder=1))
-    x_low, x_high, y_low, y_high = _view(plan)
+    x_low, x_high, y_low, y_high = visible(plan)
     axes.set(xlim=(x_low, x_high), ylim=(y_low, y_high), aspect="equal")
     axes.set(xlabel="x in metres", ylabel="y in metres")
     for axis in (axes.xaxis, axes.yaxis):

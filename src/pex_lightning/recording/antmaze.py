@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pex_lightning.envs.antmaze import AntMazeEnv
 from pex_lightning.envs.mazes import Cell, Maze
-from pex_lightning.recording.episode import Episode
+from pex_lightning.recording.episode import Columns, empty_maze_episode
 from pex_lightning.recording.recipes import AntMazeRecipe
 from pex_lightning.recording.walker import Walker
 
@@ -34,21 +34,21 @@ class AntMazeRecorder:
         self._walker = Walker() if walker is None else walker
         self._router = Router(self.env.maze)
 
-    def record(self, rng: np.random.Generator, rows: int) -> Episode:
+    def record(self, rng: np.random.Generator, rows: int) -> Columns:
         """Record the first `rows` rows of an episode; `rng` is the only source of randomness."""
         recipe = self.recipe
         start = _draw_cell(recipe.start_cells, self.env.maze, rng)
         start = start + recipe.start_jitter * rng.uniform(0.0, 1.0, 2)
         goal = _draw_cell(recipe.goal_cells, self.env.maze, rng)
         goal = goal + rng.uniform(0.0, 1.0, 2) + rng.uniform(0.0, 0.5, 2)
-        episode = Episode.empty(rows, obs_dim=_QPOS_DIM + _QVEL_DIM, action_dim=_ACTION_DIM)
-        episode.goals[:] = goal
+        episode = empty_maze_episode(rows, _QPOS_DIM + _QVEL_DIM, _ACTION_DIM)
+        episode["infos/goal"][:] = goal
         steering = Steering(recipe, self._router, goal, rng)
         observation = self._stand(start, rng)
         for row in range(rows):
-            episode.observations[row] = observation
+            episode["observations"][row] = observation
             action = self._act(observation, steering, rng)
-            episode.actions[row] = action
+            episode["actions"][row] = action
             observation, *_, info = self.env.step(action)
             if "physics_error" in info:
                 # Not seen so far. Continue from rest, so that one bad step does not lose all rows.

@@ -2,36 +2,30 @@
 
 As in D4RL's AntMaze (Fu et al. 2020, arXiv 2004.07219), a robot follows shortest paths between
 cells of a maze with noisy actions; the rows are labelled afterwards with the goal of the evaluation
-task. The files are not D4RL's, and scores on them are not comparable with scores on D4RL.
+task. As in its halfcheetah-medium, a policy of medium skill runs. The files are not D4RL's, and
+scores on them are not comparable with scores on D4RL.
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from pex_lightning.envs.antmaze import AntMazeEnv
-from pex_lightning.envs.pointmaze import PointMazeEnv
 from pex_lightning.errors import UserError, check_range
 from pex_lightning.files.cache import cache_folder, cache_path
 from pex_lightning.files.hdf5_files import written_hdf5
 from pex_lightning.files.locks import locked
 from pex_lightning.files.progress import progress_bar
-from pex_lightning.recording.recipes import RECIPES, PointMazeRecipe, Recipe, find_recipe
+from pex_lightning.recording.episode import Columns
+from pex_lightning.recording.labels import add_labels
+from pex_lightning.recording.recipes import RECIPES, Recipe, find_recipe
 from pex_lightning.recording.workers import record_episodes
 from pex_lightning.version import __version__
 
 __all__ = ["RECIPES", "cached_dataset", "cached_path", "make_dataset"]
-
-Array = npt.NDArray[np.float64]
-Rows = dict[str, npt.NDArray[Any]]
-
-_ANT_TARGET_OFFSET = 0.75
 
 MADE_NOTE = (
     "These data were recorded by this package, by a recipe like D4RL's; they are not D4RL's files, "
@@ -51,9 +45,9 @@ def make_dataset(
     """Record a dataset and write it to `path` in D4RL's HDF5 layout.
 
     Keys: `observations` `[rows, obs_dim]`, `actions` `[rows, action_dim]` as executed, `rewards`,
-    `terminals`, `timeouts` `[rows]`, `infos/goal` `[rows, 2]` (see `Episode.goals`). Row i has
-    reward 1 and `terminals` set if row i + 1 lies within the radius of the evaluation goal
-    (`target_goal`) and belongs to the same episode. `timeouts` is set on each episode's last row.
+    `terminals`, `timeouts` `[rows]`; of a maze also `infos/goal` `[rows, 2]`, where the robot was
+    heading, in metres. See `add_labels` for a maze's rewards. `timeouts` is set on each episode's
+    last row, which has no next observation.
     The attributes describe the recording. Equal arguments give equal bytes for any number of
     processes (with the same versions of this package, NumPy, MuJoCo and HDF5, on the same kind of
     processor). The file only appears once it is complete.
@@ -75,9 +69,7 @@ def make_dataset(
     recipe = find_recipe(name)
     count = _checked_rows(rows, recipe)
     check_range("seed", seed, seed >= 0, "0 or more")
-    labels = _Labels.of(recipe)
     attributes = {
-        "target_goal": labels.target,
         "dataset": name,
         "env_id": recipe.env_id,
         "generator": f"{__name__}.make_dataset",
@@ -86,13 +78,11 @@ def make_dataset(
         "seed": seed,
         "recipe_version": recipe.version,
         **{f"recipe/{key}": value for key, value in asdict(recipe).items()},
-        "goal_radius": labels.goal_radius,
     }
     # The file is begun first, so that a folder that cannot be written is told before recording.
     with written_hdf5(path) as file:
-        data = _record(recipe, labels, count, seed, workers=workers, progress=progress)
-        _label(data, labels)
-        file.attrs.update(attributes)
+        data = _record(recipe, count, seed, workers=workers, progress=progress)
+        file.attrs.update(attributes | add_labels(data, recipe))
         for key, column in data.items():
             file.create_dataset(key, data=column, compression="gzip", track_times=False)
 
@@ -152,29 +142,6 @@ def cached_path(
     return folder / f"{name}-rows{count}-seed{seed}-v{recipe.version}.hdf5"
 
 
-@dataclass(frozen=True)
-class _Labels:
-    """The evaluation goal, `target` `[2]` in metres, and sizes of the environment."""
-
-    target: Array
-    goal_radius: float
-    obs_dim: int
-    action_dim: int
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> _Labels:
-        is_point = isinstance(recipe, PointMazeRecipe)
-        env = PointMazeEnv(recipe.maze) if is_point else AntMazeEnv(recipe.maze)
-        with contextlib.closing(env):
-            centre = env.maze.to_xy(env.maze.goal_cell)
-            return cls(
-                target=centre if is_point else centre + _ANT_TARGET_OFFSET,
-                goal_radius=env.goal_radius,
-                obs_dim=int(env.model.nq + env.model.nv),
-                action_dim=int(env.model.nu),
-            )
-
-
 def _checked_rows(rows: int | None, recipe: Recipe) -> int:
     count = recipe.rows if rows is None else rows
     check_range("rows", count, count >= 2, "2 or more")
@@ -182,34 +149,22 @@ def _checked_rows(rows: int | None, recipe: Recipe) -> int:
 
 
 def _record(
-    recipe: Recipe, labels: _Labels, rows: int, seed: int, *, workers: int | None, progress: bool
-) -> Rows:
-    """Record `rows` rows without rewards and terminals."""
-    data: Rows = {
-        "observations": np.zeros((rows, labels.obs_dim), np.float32),
-        "actions": np.zeros((rows, labels.action_dim), np.float32),
-        "timeouts": np.zeros(rows, np.bool_),
-        "infos/goal": np.zeros((rows, 2), np.float32),
-    }
+    recipe: Recipe, rows: int, seed: int, *, workers: int | None, progress: bool
+) -> Columns:
+    """Record `rows` rows, without what `add_labels` adds."""
+    data: Columns = {"timeouts": np.zeros(rows, np.bool_)}
     first = 0
     episodes = record_episodes(recipe, rows=rows, seed=seed, workers=workers)
     bar = progress_bar("recording", total=rows, show=progress, unit=" rows")
     # Closing the generator ends its processes, also on Ctrl-C.
     with contextlib.closing(episodes), bar:
         for episode in episodes:
-            last = first + len(episode.actions)
-            data["observations"][first:last] = episode.observations
-            data["actions"][first:last] = episode.actions
-            data["infos/goal"][first:last] = episode.goals
+            last = first + len(episode["actions"])
+            for key, column in episode.items():
+                if key not in data:
+                    data[key] = np.zeros((rows, *column.shape[1:]), column.dtype)
+                data[key][first:last] = column
             data["timeouts"][last - 1] = True
             bar.update(last - first)
             first = last
     return data
-
-
-def _label(data: Rows, labels: _Labels) -> None:
-    """Add `rewards` and `terminals`, set where the next row lies near the evaluation goal."""
-    distance = np.linalg.norm(data["observations"][1:, :2] - labels.target, axis=1)
-    reached = np.append(distance <= labels.goal_radius, np.False_) & ~data["timeouts"]
-    data["rewards"] = reached.astype(np.float32)
-    data["terminals"] = reached

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from pex_lightning.envs.mazes import Cell, Maze
 from pex_lightning.envs.pointmaze import PointMazeEnv
-from pex_lightning.recording.episode import Episode
+from pex_lightning.recording.episode import Columns, empty_maze_episode
 from pex_lightning.recording.recipes import PointMazeRecipe
 
 Array = npt.NDArray[np.float64]
@@ -25,17 +25,17 @@ class PointMazeRecorder:
         self.recipe = recipe
         self.env = PointMazeEnv(recipe.maze)
 
-    def record(self, rng: np.random.Generator, rows: int) -> Episode:
+    def record(self, rng: np.random.Generator, rows: int) -> Columns:
         """Record the first `rows` rows of an episode; `rng` is the only source of randomness."""
-        episode = Episode.empty(rows, obs_dim=4, action_dim=2)
+        episode = empty_maze_episode(rows, obs_dim=4, action_dim=2)
         controller = _Controller(self.recipe, self.env.maze, rng)
         self.env.set_state(controller.start, np.zeros(2))
         observation = np.concatenate((controller.start, np.zeros(2))).astype(np.float32)
         for row in range(rows):
             action = controller.act(observation)
-            episode.observations[row] = observation
-            episode.actions[row] = action
-            episode.goals[row] = controller.goal
+            episode["observations"][row] = observation
+            episode["actions"][row] = action
+            episode["infos/goal"][row] = controller.goal
             observation = self.env.step(action)[0]
         return episode
 

@@ -2,7 +2,9 @@
 
 AntMaze follows D4RL (Fu et al. 2020, arXiv 2004.07219): a policy that walks in a given direction is
 steered along the shortest path of cells to a goal, with noise on every action. The walking policy,
-its gain and the handling of a stuck robot are this package's own.
+its gain and the handling of a stuck robot are this package's own. HalfCheetah follows the recipe of
+D4RL's halfcheetah-medium: a policy trained by SAC to about a third of the expert's return samples
+its actions.
 """
 
 from __future__ import annotations
@@ -50,6 +52,11 @@ class PointMazeRecipe:
     wander_probability: float
     wander_steps: int
 
+    @property
+    def episode_rows(self) -> int:
+        """Rows of an episode, with one for the observation after the last step."""
+        return self.episode_steps + 1
+
 
 @dataclass(frozen=True)
 class AntMazeRecipe:
@@ -93,8 +100,35 @@ class AntMazeRecipe:
     back_off_jitter: float = 1.0
     arrival_radius: float = 1.0
 
+    @property
+    def episode_rows(self) -> int:
+        """Rows of an episode, with one for the observation after the last step."""
+        return self.episode_steps + 1
 
-Recipe = PointMazeRecipe | AntMazeRecipe
+
+@dataclass(frozen=True)
+class HalfCheetahRecipe:
+    """Settings of a HalfCheetah dataset.
+
+    Attributes:
+        env_id: Environment of the evaluation task.
+        episode_steps: Environment steps per episode, each of which is a row.
+        version: Number to raise with every change of the data; part of cached files' names.
+        rows: Default number of rows.
+    """
+
+    env_id: str
+    episode_steps: int
+    version: int
+    rows: int
+
+    @property
+    def episode_rows(self) -> int:
+        """Rows of an episode; none is left for the observation after the last step, as in D4RL."""
+        return self.episode_steps
+
+
+Recipe = PointMazeRecipe | AntMazeRecipe | HalfCheetahRecipe
 
 _FREE_CELLS = {name: Maze(rows, 4.0, 2.0).free_cells for name, rows in MAPS.items()}
 _PLAY_GOALS: Mapping[str, tuple[Cell, ...]] = {
@@ -144,6 +178,9 @@ RECIPES: Mapping[str, Recipe] = {
     "antmaze-medium-diverse": _anywhere("medium", "Medium", 1000, _FREE_CELLS["medium"]),
     "antmaze-large-play": _anywhere("large", "Large", 1000, _PLAY_GOALS["large"]),
     "antmaze-large-diverse": _anywhere("large", "Large", 1000, _FREE_CELLS["large"]),
+    "halfcheetah-medium": HalfCheetahRecipe(
+        env_id="HalfCheetah-v4", episode_steps=1000, version=1, rows=1_000_000
+    ),
 }
 """Recipes by name."""
 

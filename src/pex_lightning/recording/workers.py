@@ -12,20 +12,21 @@ import numpy as np
 from pex_lightning.errors import check_range
 from pex_lightning.processes import Worker, Workers, that_answered
 from pex_lightning.recording.antmaze import AntMazeRecorder
-from pex_lightning.recording.episode import Episode
+from pex_lightning.recording.episode import Columns
+from pex_lightning.recording.halfcheetah import HalfCheetahRecorder
 from pex_lightning.recording.pointmaze import PointMazeRecorder
-from pex_lightning.recording.recipes import PointMazeRecipe, Recipe
+from pex_lightning.recording.recipes import HalfCheetahRecipe, PointMazeRecipe, Recipe
 
 _EPISODES_PER_PROCESS = 4
 _AHEAD_PER_WORKER = 4
 _UNDER_WAY_PER_WORKER = 2
 
-Recorder = AntMazeRecorder | PointMazeRecorder
+Recorder = AntMazeRecorder | HalfCheetahRecorder | PointMazeRecorder
 
 
 def record_episodes(
     recipe: Recipe, *, rows: int, seed: int, workers: int | None = None
-) -> Generator[Episode, None, None]:
+) -> Generator[Columns, None, None]:
     """Record the episodes of a dataset in order; the last one ends after `rows` rows in total.
 
     Episode i depends only on the recipe, the seed and i. Processes are spawned, not forked, so a
@@ -42,7 +43,7 @@ def record_episodes(
     Raises:
         UserError: A process ended unexpectedly, or `workers` is below 1.
     """
-    length = recipe.episode_steps + 1
+    length = recipe.episode_rows
     sizes = [min(length, rows - first) for first in range(0, rows, length)]
     count = _workers_for(recipe, len(sizes)) if workers is None else min(workers, len(sizes))
     check_range("workers", workers, count >= 1, "1 or more")
@@ -64,6 +65,8 @@ def _workers_for(recipe: Recipe, episodes: int) -> int:
 def _recorder(recipe: Recipe) -> Recorder:
     if isinstance(recipe, PointMazeRecipe):
         return PointMazeRecorder(recipe)
+    if isinstance(recipe, HalfCheetahRecipe):
+        return HalfCheetahRecorder(recipe)
     return AntMazeRecorder(recipe)
 
 
@@ -72,7 +75,7 @@ def _generator(seed: int, episode: int) -> np.random.Generator:
     return np.random.default_rng((seed, episode))
 
 
-def _record_here(recipe: Recipe, sizes: list[int], seed: int) -> Generator[Episode, None, None]:
+def _record_here(recipe: Recipe, sizes: list[int], seed: int) -> Generator[Columns, None, None]:
     with contextlib.closing(_recorder(recipe)) as recorder:
         for episode, size in enumerate(sizes):
             yield recorder.record(_generator(seed, episode), size)
@@ -80,7 +83,7 @@ def _record_here(recipe: Recipe, sizes: list[int], seed: int) -> Generator[Episo
 
 def _record_there(
     recipe: Recipe, sizes: list[int], seed: int, count: int
-) -> Generator[Episode, None, None]:
+) -> Generator[Columns, None, None]:
     workers = Workers()
     try:
         under_way: dict[Worker, deque[int]] = {
@@ -89,7 +92,7 @@ def _record_there(
             ): deque()
             for _ in range(count)
         }
-        done: dict[int, Episode] = {}
+        done: dict[int, Columns] = {}
         asked = taken = 0
         while taken < len(sizes):
             for worker, episodes in under_way.items():
@@ -119,7 +122,7 @@ class _RecorderProcess:
         self._recorder = _recorder(recipe)
         self._seed = seed
 
-    def __call__(self, task: tuple[int, int]) -> Episode:
+    def __call__(self, task: tuple[int, int]) -> Columns:
         episode, rows = task
         return self._recorder.record(_generator(self._seed, episode), rows)
 

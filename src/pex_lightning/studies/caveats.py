@@ -19,11 +19,12 @@ def caveats(compared: Compared) -> Iterator[str]:
     Args:
         compared: Runs, at least one of them finished.
     """
-    yield from _seeds(compared)
-    yield from _missing(compared)
     yield from _mixed_data(compared)
     yield from _mixed_versions(compared)
     yield from _different_ends(compared)
+    yield from _different_evaluations(compared)
+    yield from _seeds(compared)
+    yield from _missing(compared)
 
 
 def _seeds(compared: Compared) -> Iterator[str]:
@@ -52,8 +53,8 @@ def _missing(compared: Compared) -> Iterator[str]:
         missing = [text(task) for task in compared.tasks if not compared.of(variant, task)]
         if missing:
             yield (
-                f"{text(variant)} has no finished run on {', '.join(missing)}, so it is not in the "
-                "table of all tasks."
+                f"{text(variant)} has no finished run on {', '.join(missing)}: it is left out "
+                "where tasks are taken together."
             )
         counts = {len(compared.of(variant, task)) for task in compared.tasks} - {0}
         if len(counts) > 1:
@@ -112,6 +113,23 @@ def _different_ends(compared: Compared) -> Iterator[str]:
                 f"Online stages on {text(task)} end after {min(online):,.0f} to "
                 f"{max(online):,.0f} environment steps, so areas and regrets cover different "
                 "stretches."
+            )
+
+
+def _different_evaluations(compared: Compared) -> Iterator[str]:
+    for task in compared.tasks:
+        counts = {
+            variant: sorted({o.online_evaluations for o in compared.of(variant, task)} - {0})
+            for variant in compared.variants
+        }
+        if len({count for of in counts.values() for count in of}) > 1:
+            listed = ", ".join(
+                f"{text(v)} {' or '.join(map(str, of))}" for v, of in counts.items() if of
+            )
+            yield (
+                f"Online stages on {text(task)} were evaluated different numbers of times "
+                f"({listed}): the more evaluations, the lower is the lowest of them, and the "
+                "earlier a threshold is seen to be reached."
             )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pex_lightning.errors import UserError, printable
+from pex_lightning.errors import printable
 from pex_lightning.studies.outcomes import Outcome, RunKey, Unit, outcomes
 from pex_lightning.studies.records import FoundRun
 from pex_lightning.studies.table import collect
@@ -68,21 +68,6 @@ class Compared:
         units = set(self.units.values())
         (unit,) = units if len(units) == 1 else (None,)
         return None if unit == "return" and len(self.tasks) > 1 else unit
-
-    def check_reference(self, name: str | None) -> str:
-        """The variant that others are compared with: the one named, or the first.
-
-        Raises:
-            UserError: No finished run is of it.
-        """
-        if name is None:
-            return self.variants[0]
-        if name not in self.variants:
-            raise UserError(
-                f"The reference {name!r} is no variant with a finished run; these are: "
-                f"{', '.join(self.variants)}."
-            )
-        return name
 
 
 def compare(

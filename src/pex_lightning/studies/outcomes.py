@@ -85,6 +85,7 @@ class Outcome:
             above the threshold; infinite if none was, NaN without a threshold.
         last_step: Gradient steps at the last evaluation of the last stage.
         last_env_steps: Environment steps at the last evaluation.
+        online_evaluations: How many evaluations the online stage had.
     """
 
     run: RunKey
@@ -98,6 +99,7 @@ class Outcome:
     env_steps_to_threshold: float
     last_step: float
     last_env_steps: float
+    online_evaluations: int
 
 
 def evaluations(frame: pd.DataFrame) -> list[Evaluations]:
@@ -170,6 +172,7 @@ def _outcome(run: Evaluations, best: float, threshold: float | None) -> Outcome:
         env_steps_to_threshold=_env_steps_to(run.online, threshold),
         last_step=float(last.steps[-1]),
         last_env_steps=float(last.env_steps[-1]),
+        online_evaluations=len(run.online),
     )
 
 

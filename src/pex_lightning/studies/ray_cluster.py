@@ -60,14 +60,18 @@ class RayRunner:
                     f"{resources.get(name, 0):g}. Ask for less with --study.threads or "
                     "--study.gpus, or add nodes."
                 )
-        self._remote = ray.remote(_work).options(
-            num_cpus=cpus, num_gpus=gpus, max_retries=MAX_RETRIES, scheduling_strategy="SPREAD"
-        )
+        self._options: dict[str, Any] = {
+            "num_cpus": cpus,
+            "num_gpus": gpus,
+            "max_retries": MAX_RETRIES,
+            "scheduling_strategy": "SPREAD",
+        }
 
     def start(self, run: PlannedRun) -> _Task:
         """Put a run into Ray's queue."""
         job = RemoteJob.of(run, self._threads)
-        return _Task(self._ray, self._remote.options(name=run.record.name).remote(job))
+        task = self._ray.remote(_work).options(name=run.record.name, **self._options)
+        return _Task(self._ray, task.remote(job))
 
     def close(self) -> None:
         """Leave the cluster."""

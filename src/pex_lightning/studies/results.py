@@ -16,7 +16,7 @@ SUMMARY = "summary.md"
 
 
 def write_results(folder: Path, settings: StudySettings, runs: Sequence[PlannedRun]) -> None:
-    """Write `results.parquet`, `results.csv` and `summary.md` of the runs that have begun.
+    """Write `results.parquet`, `results.csv` and `summary.md` of a study's runs.
 
     Raises:
         UserError: The folder cannot be written.
@@ -24,9 +24,6 @@ def write_results(folder: Path, settings: StudySettings, runs: Sequence[PlannedR
     found = [FoundRun(run.folder, run.record) for run in runs]
     frame = collect(found)
     write_table(folder, frame)
-    variants = {run.record.variant for run in runs if run.record.state == "finished"}
-    # Until a run of the reference has finished, the others are compared among themselves.
-    reference = settings.reference if settings.reference in variants else None
-    text = summary(found, frame, threshold=settings.threshold, reference=reference)
+    text = summary(found, frame, threshold=settings.threshold, reference=settings.reference)
     with written_aside(folder / SUMMARY) as aside:
-        aside.write_text(text)
+        aside.write_text(text, encoding="utf-8")

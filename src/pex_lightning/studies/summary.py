@@ -30,7 +30,7 @@ _MEASURES: dict[str, Measure] = {
     "regret": lambda o: o.regret,
 }
 _UNITS: dict[Unit, str] = {
-    "score": "the normalised score of D4RL, which in mazes is the success rate in percent",
+    "score": "D4RL's normalised score; on AntMaze and PointMaze the success rate in percent",
     "success": "the success rate in percent",
     "return": "the undiscounted return of an episode",
 }
@@ -65,10 +65,11 @@ def summary(
         runs: Runs of a study, or of several.
         frame: Their metrics as `table.collect` gives them; without it they are read here.
         threshold: A score, in its unit: how many environment steps each variant took to reach it.
-        reference: Variant that the others are compared with; by default the first.
+        reference: Variant that the others are compared with; by default, and where no run of it is
+            finished, the first.
 
     Raises:
-        UserError: Two folders hold the same run, or the reference is not among the variants.
+        UserError: Two folders hold the same run.
     """
     compared = compare(runs, frame, threshold)
     studies = ", ".join(dict.fromkeys(text(run.record.study) for run in runs if run.record.study))
@@ -76,7 +77,6 @@ def summary(
     if compared.left_out:
         parts += ["## Runs that are not counted", _left_out(compared)]
     if compared.variants:
-        reference = compared.check_reference(reference)
         parts += ["## Data and versions", _data(compared), _versions(compared)]
         known = [f"- {sentence}" for sentence in caveats(compared)]
         parts += ["## What to keep in mind", "\n".join(known)] if known else []
@@ -93,9 +93,8 @@ def summary(
 def _counts(runs: Sequence[FoundRun], compared: Compared) -> str:
     counted = len(runs) - len(compared.left_out)
     if not counted:
-        return (
-            f"None of {len(runs)} runs is finished and has an evaluation, so nothing is compared."
-        )
+        given = _plural(len(runs), "run")
+        return f"None of {given} is finished and has an evaluation, so nothing is compared."
     return (
         f"{_plural(counted, 'run')} of {len(runs)} counted: "
         f"{_plural(len(compared.variants), 'variant')} on {_plural(len(compared.tasks), 'task')}."
@@ -107,8 +106,16 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _left_out(compared: Compared) -> str:
-    rows = [[text(r.folder.name), r.state, text(r.reason)] for r in compared.left_out]
-    return table(["run", "state", "reason"], rows, left=3)
+    """The runs that are not counted; of those that wait, how many they are."""
+    begun = [run for run in compared.left_out if run.state != "waiting"]
+    waiting = len(compared.left_out) - len(begun)
+    parts = []
+    if begun:
+        rows = [[text(run.folder.name), run.state, text(run.reason)] for run in begun]
+        parts.append(table(["run", "state", "reason"], rows, left=3))
+    if waiting:
+        parts.append(f"{_plural(waiting, 'run')} not begun.")
+    return "\n\n".join(parts)
 
 
 def _data(compared: Compared) -> str:
@@ -220,18 +227,22 @@ def _share(value: float, low: float, high: float) -> str:
 
 def _all_tasks(compared: Compared, threshold: float | None) -> Iterator[str]:
     unit = compared.unit()
+    if unit is not None and compared.complete():
+        yield from _section(compared, compared.tasks, unit, threshold)
+        return
+    yield "## All tasks together"
     if unit is None:
-        yield "## All tasks together"
         yield (
             "Scores are not averaged over tasks: they are returns, whose sizes differ between "
             "tasks, or not the same kind of score on all of them."
         )
-    elif compared.complete():
-        yield from _section(compared, compared.tasks, unit, threshold)
+    else:
+        yield "No variant has a finished run on every task, so nothing is averaged over tasks."
 
 
-def _improvement(compared: Compared, reference: str) -> Iterator[str]:
+def _improvement(compared: Compared, named: str | None) -> Iterator[str]:
     """How probably each variant is better than the reference."""
+    reference = named if named in compared.variants else compared.variants[0]
     measures = {"final": _MEASURES["final"], "area": _MEASURES["area"]}
     rows = []
     for variant in compared.variants:
@@ -255,4 +266,6 @@ def _improvement(compared: Compared, reference: str) -> Iterator[str]:
             " on the same task,\nequal ones counting half; the mean over the tasks that both have. "
             "0.5 is no difference."
         )
+        if named not in (None, reference):
+            yield f"No run of {text(str(named))} is finished, so {text(reference)} is in its place."
         yield table(["variant", "tasks", *measures], rows)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow.csv import write_csv
 
 from pex_lightning.callbacks.checkpoint import LAST
 from pex_lightning.callbacks.csv_logger import parse_log
@@ -98,9 +99,10 @@ def write_table(folder: Path, frame: pd.DataFrame) -> None:
     parquet, csv = folder / PARQUET, folder / CSV
     _keep_other_format(folder)
     table = pa.Table.from_pandas(frame, schema=_SCHEMA, preserve_index=False)
+    table = table.replace_schema_metadata(_SCHEMA.metadata)
     with written_aside(parquet) as parquet_aside, written_aside(csv) as csv_aside:
-        pq.write_table(table.replace_schema_metadata(_SCHEMA.metadata), parquet_aside)
-        frame.to_csv(csv_aside, index=False, lineterminator="\n")
+        pq.write_table(table, parquet_aside)
+        write_csv(table, csv_aside)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -167,21 +169,22 @@ def _cells(run: FoundRun, stage: str) -> Iterator[tuple[object, ...]]:
     # A run that goes on may be writing its last row.
     if lost and run.record.state != "running":
         _log.warning(f"{file} is damaged: {lost} of its rows are not in the table.")
-    metrics = [name for name in header if name not in _NO_METRICS]
+    metrics = [(name, printable(name)) for name in header if name not in _NO_METRICS]
     for row in rows:
-        texts = [printable(row.get(name, "")) for name in ("env", "dataset", "fingerprint")]
-        env_steps = row.get("env_steps", "")
+        environment, *dataset = (
+            printable(row.get(n, "")) for n in ("env", "dataset", "fingerprint")
+        )
+        step, env_steps = int(row["step"]), row.get("env_steps", "")
         counted = int(env_steps) if _COUNT.fullmatch(env_steps) else None
-        for metric in metrics:
-            value = _number(row[metric])
+        for column, metric in metrics:
+            value = _number(row[column])
             if value is not None:
-                step = int(row["step"])
-                yield texts[0], step, counted, printable(metric), value, texts[1], texts[2]
+                yield environment, step, counted, metric, value, *dataset
 
 
 def _number(cell: str) -> float | None:
     try:
-        return float(cell)
+        return float(cell) if cell else None
     except ValueError:
         return None
 

@@ -57,10 +57,17 @@ def test_a_filter_leaves_the_names_that_hold_it(capsys: pytest.CaptureFixture[st
     shown = json.loads(capsys.readouterr().out)
     assert {task["id"] for task in shown["tasks"]} == {t for t in TASKS if "antmaze" in t}
     assert {recipe["name"] for recipe in shown["recipes"]} == {r for r in RECIPES if "antmaze" in r}
-    run(["halfcheetah"])
+    run(["hopper"])
     assert "data make" not in capsys.readouterr().out
     with pytest.raises(UserError, match=r"'humanoid'.*pex-lightning data list"):
         run(["humanoid"])
+
+
+def test_what_is_made_here_is_not_called_d4rls(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["halfcheetah-medium"])
+    made = capsys.readouterr().out.partition("Made on this machine")[2]
+    assert "not D4RL's data" in made
+    assert "halfcheetah-medium  HalfCheetah-v4  1,000,000" in made
 
 
 def test_json_holds_every_fact(capsys: pytest.CaptureFixture[str]) -> None:

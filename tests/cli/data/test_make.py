@@ -37,6 +37,18 @@ def test_it_writes_the_file_and_ends_with_its_path(tmp_path, capsys):
     assert "not D4RL's files" in printed.err
 
 
+def test_of_a_robot_that_runs_it_tells_the_return(tmp_path, capsys):
+    out = tmp_path / "data.hdf5"
+    arguments = ["halfcheetah-medium", "--rows", "150", "--out", str(out)]
+    assert run(arguments) == 0
+    printed = capsys.readouterr().err
+    with h5py.File(out) as file:
+        per_step = file["rewards"][:].mean()
+    assert f"150 rows in 1 episodes, a return of {1000 * per_step:,.0f} in 1,000 steps" in printed
+    assert "goal" not in printed
+    assert "not D4RL's files" in printed
+
+
 def test_rows_may_be_written_in_scientific_notation(tmp_path):
     out = tmp_path / "data.hdf5"
     assert run(["pointmaze-medium", "--rows", "1e3", "--out", str(out)]) == 0

@@ -55,6 +55,7 @@ def _lines(tasks: Sequence[D4RLTask], recipes: Sequence[str]) -> Iterator[str]:
         if tasks:
             yield ""
         yield "Made on this machine, without a network   pex-lightning data make NAME"
+        yield "                not D4RL's data: scores on them are no D4RL scores"
         yield ""
         rows = [(name, RECIPES[name].env_id, f"{RECIPES[name].rows:,}") for name in recipes]
         yield from _aligned([("name", "environment", "rows"), *rows], numbers_from=2)

@@ -15,6 +15,7 @@ from pex_lightning.datasets.hdf5 import find_columns, open_hdf5
 from pex_lightning.errors import UserError
 from pex_lightning.files.cache import cache_folder
 from pex_lightning.recording.make import MADE_NOTE, RECIPES, cached_path, make_dataset
+from pex_lightning.recording.recipes import HalfCheetahRecipe, find_recipe
 
 
 def run(argv: list[str]) -> int:
@@ -46,7 +47,7 @@ def run(argv: list[str]) -> int:
                 progress=True,
             )
         seconds = time.monotonic() - start
-    sys.stderr.write(_summary(path, seconds))
+    sys.stderr.write(_summary(settings.name, path, seconds))
     sys.stdout.write(f"{path}\n")
     return 0
 
@@ -59,26 +60,28 @@ def _check(path: Path, *, overwrite: bool) -> None:
         raise UserError(f"--out: {path} exists already; --overwrite replaces it.")
 
 
-def _summary(path: Path, seconds: float | None) -> str:
+def _summary(name: str, path: Path, seconds: float | None) -> str:
     # It may have been made long ago.
     with open_hdf5(path) as file:
         timeouts, found = find_columns(file, ("timeouts", "rewards"), matrices=())
         ends, rewards = np.flatnonzero(timeouts.flags()) + 1, found.vector()
     if not len(rewards) == len(timeouts) > 0:
         raise UserError(f"{path} is damaged; --overwrite makes it again.")
-    touching = np.add.reduceat(rewards, np.append(0, ends[:-1])) > 0
     speed = "" if seconds is None else f", {len(rewards) / seconds:,.0f} rows/s"
-    return (
-        f"{len(rewards):,} rows in {len(ends):,} episodes, {touching.mean():.0%} of which touch "
-        f"the evaluation goal{speed}\n{MADE_NOTE}\n"
-    )
+    if isinstance(find_recipe(name), HalfCheetahRecipe):
+        found_there = f"a return of {1000 * rewards.mean():,.0f} in 1,000 steps"
+    else:
+        touching = np.add.reduceat(rewards, np.append(0, ends[:-1])) > 0
+        found_there = f"{touching.mean():.0%} of which touch the evaluation goal"
+    return f"{len(rewards):,} rows in {len(ends):,} episodes, {found_there}{speed}\n{MADE_NOTE}\n"
 
 
 def _parse(argv: list[str]) -> Any:
     parser = command_parser(
         "data make",
-        "Record a dataset on this machine, without a network, and print its path. AntMaze follows "
-        "D4RL's recipe with a walker of this package: comparable data, but not D4RL's files.",
+        "Record a dataset on this machine, without a network, and print its path. AntMaze and "
+        "HalfCheetah follow D4RL's recipes with policies of this package: comparable data, but not "
+        "D4RL's files.",
     )
     parser.add_argument("name", type=str, metavar="NAME", help=f"One of {', '.join(RECIPES)}.")
     add_optional(parser, "--rows", int, "Number of rows; by default the recipe's.")
