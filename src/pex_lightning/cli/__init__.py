@@ -18,20 +18,22 @@ USAGE = """\
 usage: pex-lightning COMMAND [arguments]
 
 commands:
-  fit    train: offline, hand-over, online
-         pex-lightning fit --config conf/pointmaze.yaml
-  test   evaluate a checkpoint
-         pex-lightning test --ckpt_path runs/pointmaze/online/checkpoints/last.ckpt
-  study  run methods, tasks and seeds, and say what came of it
-         pex-lightning study --config conf/studies/methods.yaml
-  report write a page with figures about runs or studies
-         pex-lightning report runs/pointmaze --out report.html
-  data   list, fetch, make, look at and export datasets
-         pex-lightning data --help
-  conf   list, show and copy the configurations that come with the package
-         pex-lightning conf list
+  fit     train: offline, hand-over, online
+          pex-lightning fit --config conf/pointmaze.yaml
+  test    evaluate a checkpoint
+          pex-lightning test --ckpt_path runs/pointmaze/online/checkpoints/last.ckpt
+  export  write a checkpoint's policy as one file: torch.export, ONNX or TorchScript
+          pex-lightning export --ckpt_path runs/pointmaze --format onnx --out policy.onnx
+  study   run methods, tasks and seeds, and say what came of it
+          pex-lightning study --config conf/studies/methods.yaml
+  report  write a page with figures about runs or studies
+          pex-lightning report runs/pointmaze --out report.html
+  data    list, fetch, make, look at and export datasets
+          pex-lightning data --help
+  conf    list, show and copy the configurations that come with the package
+          pex-lightning conf list
   completion  completion by the Tab key in bash and zsh
-         pex-lightning completion --help
+          pex-lightning completion --help
 
   pex-lightning COMMAND --help shows its arguments; --version prints the version
 """
@@ -135,7 +137,11 @@ def _run(command: str, argv: list[str]) -> int:
         from pex_lightning.cli.test import test  # noqa: PLC0415
 
         return test(settings)
+    if command == "export":
+        from pex_lightning.cli.export import export  # noqa: PLC0415
+
+        return export(argv)
     raise UserError(
-        f"there is no command {command!r}; there are fit, test, study, report, data, conf and "
-        "completion. See pex-lightning --help."
+        f"there is no command {command!r}; there are fit, test, export, study, report, data, conf "
+        "and completion. See pex-lightning --help."
     )

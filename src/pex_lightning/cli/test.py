@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import pkgutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from pex_lightning.algorithms import ALGORITHMS, Algorithm, load_algorithm
 from pex_lightning.calls import limited
+from pex_lightning.cli.loading import loaded_policy
 from pex_lightning.cli.own_code import find_own_modules
-from pex_lightning.cli.run_folder import last_of
 from pex_lightning.cli.settings import check_env_timeout
 from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.envs.make import EnvSpec, env_spec
-from pex_lightning.errors import UserError, in_one_line
+from pex_lightning.errors import UserError
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
-from pex_lightning.handover import Checkpoint, read_checkpoint
-from pex_lightning.policies.member_entry import entries_of
+from pex_lightning.export.film import check_film, film
+from pex_lightning.handover import Checkpoint
 from pex_lightning.seeding import derive_seed
 
 
@@ -33,7 +32,7 @@ def test(settings: Any) -> int:
         UserError: The checkpoint, its environment or the device are wrong.
     """
     _check_device(settings.device)
-    if settings.model is not None or settings.data.env is not None or settings.members is not None:
+    if settings.data.env is not None:
         find_own_modules()
     check_env_timeout(settings.run.env_timeout)
     with limited(settings.run.env_timeout):
@@ -41,17 +40,18 @@ def test(settings: Any) -> int:
 
 
 def _test(settings: Any) -> int:
-    checkpoint = read_checkpoint(last_of(settings.ckpt_path))
-    method = None if settings.model is None else _method(settings.model)
-    members = {
-        entry.name: entry.path for entry in entries_of(settings.members or [], flag="--members")
-    }
-    module = load_algorithm(checkpoint, method, members).to(settings.device).eval()
+    if settings.video is not None:
+        check_film(Path(settings.video))
+    loaded = loaded_policy(settings, settings.device)
+    checkpoint = loaded.checkpoint
     env = _environment(settings, checkpoint)
     seed = settings.evaluation.seed
     if seed is None:
         # Other seeds than in training, whose evaluations chose best.ckpt.
         seed = derive_seed("test", settings.seed_everything) % 2**31
+    if settings.video is not None:
+        path = Path(settings.video).expanduser()
+        film(loaded, env, path, episodes=settings.video_episodes, seed=seed)
     with Evaluator(
         env.id,
         env.kwargs,
@@ -59,26 +59,9 @@ def _test(settings: Any) -> int:
         num_envs=settings.evaluation.num_envs,
         seed=seed,
     ) as evaluator:
-        result = evaluator.run(module.acting_policy(), module.device)
+        result = evaluator.run(loaded.policy, loaded.device)
     sys.stdout.write(json.dumps(_summary(result, checkpoint, env)) + "\n")
     return 0
-
-
-def _method(name: str) -> type[Algorithm]:
-    """The class that the user names with `--model`."""
-    if name in ALGORITHMS:
-        return ALGORITHMS[name]
-    try:
-        method = pkgutil.resolve_name(name)
-    except Exception as error:
-        raise UserError(
-            f"--model {name}: found no such class ({in_one_line(error)}). Known are "
-            f"{', '.join(ALGORITHMS)}, or give module.Class of a module in this "
-            "folder or in the path."
-        ) from error
-    if not (isinstance(method, type) and issubclass(method, Algorithm)):
-        raise UserError(f"--model {name} is not a method: it is no subclass of Algorithm.")
-    return method
 
 
 def _environment(settings: Any, checkpoint: Checkpoint) -> EnvSpec:

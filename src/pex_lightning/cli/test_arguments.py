@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from jsonargparse.typing import NonNegativeInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from pex_lightning.calls import DEFAULT_SECONDS
 from pex_lightning.cli.arguments import add_optional, command_parser, parse
+from pex_lightning.cli.checkpoint_arguments import add_checkpoint_arguments
 
 
 def parse_test(argv: list[str]) -> Any:
@@ -19,24 +20,7 @@ def parse_test(argv: list[str]) -> Any:
     parser = command_parser(
         "test", "Evaluate a policy in the environment that its checkpoint names."
     )
-    parser.add_argument(
-        "--ckpt_path",
-        type=str,
-        required=True,
-        help="The checkpoint, or the folder of a run for its last one.",
-    )
-    add_optional(
-        parser,
-        "--model",
-        str,
-        "The method's class, module.Class; only needed if it is none of this package's.",
-    )
-    add_optional(
-        parser,
-        "--members",
-        list[str | dict[str, str]],
-        "The members of its policy set that are code, named as in training.",
-    )
+    add_checkpoint_arguments(parser)
     parser.add_argument("--evaluation.episodes", type=int, default=100, help="Episodes.")
     add_optional(parser, "--evaluation.num_envs", int, "Environments at a time.")
     add_optional(
@@ -60,6 +44,16 @@ def parse_test(argv: list[str]) -> Any:
         type=float,
         default=DEFAULT_SECONDS,
         help="Seconds that one call of an environment may take; 0 waits for ever.",
+    )
+    add_optional(
+        parser,
+        "--video",
+        str,
+        "Also film the first episodes; who acts is written below. Needs pex-lightning[video].",
+        metavar="FILE.mp4|FILE.gif",
+    )
+    parser.add_argument(
+        "--video_episodes", type=PositiveInt, default=1, help="How many episodes are filmed."
     )
     parser.add_argument("--device", type=str, default="cpu", help="Where the policy runs.")
     return parse(parser, argv)

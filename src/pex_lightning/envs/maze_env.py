@@ -172,6 +172,7 @@ class MazeEnv(MujocoEnv):
         drawn = self._draw_goal()
         self.goal = points.get("goal_xy", drawn)
         self.model.site_pos[self._goal_site, :2] = self.goal
+        self.data.site_xpos[self._goal_site, :2] = self.goal
         self._last_observation = observation = self._observe()
         return observation.copy(), {"goal": self.goal.copy()}
 

@@ -86,6 +86,16 @@ def visits_of(
     )
 
 
+def check_png(path: Path) -> None:
+    """Check that a picture's name ends in `.png`.
+
+    Raises:
+        UserError: It does not.
+    """
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--picture {path}: found the ending {path.suffix!r}, expected .png.")
+
+
 def draw_visits(path: Path, visits: Visits, plan: MazePlan) -> None:
     """Write a PNG, 1200 pixels wide, with visit counts per place and complete trajectories.
 
@@ -98,8 +108,7 @@ def draw_visits(path: Path, visits: Visits, plan: MazePlan) -> None:
         UserError: The file cannot be written, its name does not end in `.png`, or no position is
             known.
     """
-    if path.suffix.lower() != ".png":
-        raise UserError(f"--picture {path}: found the ending {path.suffix!r}, expected .png.")
+    check_png(path)
     if not np.isfinite(visits.xy).all(axis=1).any():
         raise UserError(f"{visits.name}: every position is NaN or infinite; nothing can be drawn.")
     figure = _draw(visits, plan)

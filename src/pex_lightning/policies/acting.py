@@ -57,6 +57,24 @@ class ActingPolicy(nn.Module, ABC):
     def evaluation_action(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Actions to be judged by: `[B, action_dim]`, and the next `[B, memory_size]`."""
 
+    def decide(self, observation: Tensor, memory: Tensor) -> Choice:
+        """What it does where nothing is left to chance: `[B, obs_dim]`, `[B, memory_size]`.
+
+        The same as in evaluation, where that draws no random numbers. By default this is what
+        `evaluation_action` gives, and `policy_index` is -1 and `choice_probs` are 0 if there are
+        several members, as it does not say which of them acts.
+        """
+        action, memory = self.evaluation_action(observation, memory)
+        number = 0 if len(self.members) == 1 else -1
+        index = torch.full(action.shape[:1], number, device=action.device)
+        probs = action.new_full((action.shape[0], len(self.members)), float(number == 0))
+        return Choice(action, index, probs, memory)
+
+    @property
+    def decides_by_memory(self) -> bool:
+        """Whether what `decide` does depends on the memory."""
+        return self.memory_size > 0
+
     def initial_memory(self, observation: Tensor) -> Tensor:
         """The memory with which episodes begin at `[B, obs_dim]`: zeros `[B, memory_size]`."""
         return observation.new_zeros(observation.shape[0], self.memory_size)

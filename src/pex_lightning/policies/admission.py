@@ -42,6 +42,11 @@ class Admission(ChoiceRule):
         frozen = self.rule.best(values[:-1], None if filled is None else filled[:-1])
         return torch.where(admitted, self.rule.best(values, filled), frozen)
 
+    def decide(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
+        """The favourite among all members once `share` is 0.5, before that among the frozen."""
+        frozen = self.rule.decide(values[:-1], None if filled is None else filled[:-1])
+        return torch.where(self.share >= 0.5, self.rule.decide(values, filled), frozen)
+
     def diagnose(self, values: Tensor, filled: Tensor | None = None) -> Mapping[str, Tensor]:
         """What the wrapped rule says of all members, and `admitted`, the share."""
         return {**self.rule.diagnose(values, filled), "admitted": self.share}

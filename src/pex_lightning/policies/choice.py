@@ -32,6 +32,10 @@ class ChoiceRule(nn.Module, ABC):
         """The member that the rule favours most, for values `[M, B]`: `[B]` int64."""
         return self.probs(values, filled).argmax(-1)
 
+    def decide(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
+        """The member that acts where nothing is left to chance, for `[M, B]`: `[B]` int64."""
+        return self.best(values, filled)
+
     def diagnose(self, values: Tensor, filled: Tensor | None = None) -> Mapping[str, Tensor]:
         """Scalars that say how the rule chooses by values `[M, B]`, by name."""
         return {}
@@ -103,6 +107,10 @@ class Uniform(ChoiceRule):
     def best(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
         """A random member, as none is favoured."""
         return draw(self.probs(values, filled))
+
+    def decide(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
+        """The member of the largest value, as the rule favours none."""
+        return EpsilonGreedy(0.0).best(values, filled)
 
 
 def choice_rule(

@@ -62,6 +62,15 @@ class CompositePolicy(ActingPolicy):
         return _rows(candidates, index), memory
 
     @torch.no_grad()
+    def decide(self, observation: Tensor, memory: Tensor) -> Choice:
+        """Modes, and the best choice; `choice_probs` are those of the rule for the modes."""
+        candidates = self.policies.modes(observation)
+        values = self.values(observation, candidates)
+        index = self.rule.decide(values, self.policies.filled)
+        probs = self.rule.probs(values, self.policies.filled)
+        return Choice(_rows(candidates, index), index, probs, memory)
+
+    @torch.no_grad()
     def diagnose(self, observation: Tensor) -> Mapping[str, Tensor]:
         """`q/<member>`, the value of each candidate; `admitted`; what the rule says."""
         values = self.values(observation, self.policies.candidates(observation))

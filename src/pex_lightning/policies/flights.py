@@ -66,3 +66,14 @@ class Flights(GuidedPolicy):
     def evaluation_action(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """The learner's mode."""
         return self.policies.learner.mode(observation), memory
+
+    @torch.no_grad()
+    def decide(self, observation: Tensor, memory: Tensor) -> Choice:
+        """The learner's mode, as in evaluation."""
+        guided = torch.zeros_like(observation[:, 0], dtype=torch.bool)
+        return self.take_turns_by_modes(observation, guided, memory)
+
+    @property
+    def decides_by_memory(self) -> bool:
+        """False: the learner alone is evaluated."""
+        return False

@@ -29,11 +29,19 @@ class GuidedPolicy(ActingPolicy):
             guided: Whether it is the guide's turn, `[B]` bool.
             memory: What is remembered at the next step, `[B, memory_size]`.
         """
-        guide, learner = self.policies.candidates(observation)
-        action = torch.where(guided.unsqueeze(-1), guide, learner)
-        probs = torch.stack((guided, ~guided), dim=-1).to(action.dtype)
-        return Choice(action, (~guided).long(), probs, memory)
+        return _turns(self.policies.candidates(observation), guided, memory)
+
+    def take_turns_by_modes(self, observation: Tensor, guided: Tensor, memory: Tensor) -> Choice:
+        """As `take_turns`, with the learner's mode."""
+        return _turns(self.policies.modes(observation), guided, memory)
 
     def alone(self, member: int) -> PolicyFunction:
         """The mode of the guide or of the learner."""
         return self.policies.mode_of(member)
+
+
+def _turns(candidates: Tensor, guided: Tensor, memory: Tensor) -> Choice:
+    guide, learner = candidates
+    action = torch.where(guided.unsqueeze(-1), guide, learner)
+    probs = torch.stack((guided, ~guided), dim=-1).to(action.dtype)
+    return Choice(action, (~guided).long(), probs, memory)

@@ -117,6 +117,20 @@ class JumpStart(GuidedPolicy):
         guide, learner = self.policies.modes(observation)
         return torch.where(guided.unsqueeze(-1), guide, learner), memory
 
+    @torch.no_grad()
+    def decide(self, observation: Tensor, memory: Tensor) -> Choice:
+        """The mode of the one whose turn it is in evaluation."""
+        if not self.guided_evaluation:
+            guided = torch.zeros_like(observation[:, 0], dtype=torch.bool)
+            return self.take_turns_by_modes(observation, guided, memory)
+        guided, memory = self._whose_turn(memory)
+        return self.take_turns_by_modes(observation, guided, memory)
+
+    @property
+    def decides_by_memory(self) -> bool:
+        """Only where evaluation is guided."""
+        return self.guided_evaluation
+
     def _whose_turn(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Whether the guide acts, `[B]` bool, and the next memory."""
         taken, steps = memory.unbind(-1)

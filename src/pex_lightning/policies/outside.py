@@ -171,7 +171,7 @@ def _opened(entry: MemberEntry, content: bytes) -> Propose:
             case "function":
                 return _function(entry)
             case "torchscript":
-                return _torchscript(content)
+                return _torchscript(entry, content)
             case "exported":
                 return _exported(entry, content)
             case _:
@@ -192,16 +192,20 @@ def _function(entry: MemberEntry) -> Propose:
     return propose
 
 
-def _torchscript(content: bytes) -> Propose:
+def _torchscript(entry: MemberEntry, content: bytes) -> Propose:
     module: Any = torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
     module.eval()
-    return lambda states: module(torch.from_numpy(states))
+    needed = module.forward.schema.arguments[1:]
+    _check_inputs(entry, [given.name for given in needed if not given.has_default_value()])
+    return lambda states: _first(module(torch.from_numpy(states)))
 
 
 def _exported(entry: MemberEntry, content: bytes) -> Propose:
     _check_exported(entry, content)
-    module = torch.export.load(io.BytesIO(content)).module()
-    return lambda states: module(torch.from_numpy(states))
+    program = torch.export.load(io.BytesIO(content))
+    _check_inputs(entry, [str(name) for name in program.graph_signature.user_inputs])
+    module = program.module()
+    return lambda states: _first(module(torch.from_numpy(states)))
 
 
 def _onnx(entry: MemberEntry, content: bytes) -> Propose:
@@ -217,13 +221,21 @@ def _onnx(entry: MemberEntry, content: bytes) -> Propose:
     # From bytes, so that it names no other files to be read.
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
+    _check_inputs(entry, names)
+    return lambda states: session.run(None, {names[0]: states})[0]
+
+
+def _check_inputs(entry: MemberEntry, names: list[str]) -> None:
     if len(names) != 1:
         raise UserError(
-            f"--model.members: {entry.path} has the inputs {', '.join(names)}; a policy has one, "
-            "the observations. Wrap it into a function, and give that as module:function."
+            f"--model.members: {entry.path} has the inputs {shortened(', '.join(names))}; a policy "
+            "has one, the observations. Wrap it into a function, and give that as module:function."
         )
-    (name,) = names
-    return lambda states: session.run(None, {name: states})[0]
+
+
+def _first(outputs: Any) -> Any:
+    """The first of several outputs: a file of `pex-lightning export` also tells who acted."""
+    return outputs[0] if isinstance(outputs, (tuple, list)) and outputs else outputs
 
 
 def _check_exported(entry: MemberEntry, content: bytes) -> None:

@@ -131,19 +131,24 @@ def test_another_maze_is_noticed(command: Run, made: Path) -> None:
     assert "another maze" not in right.out
 
 
-def test_a_picture_needs_a_maze(command: Run, tmp_path: Path) -> None:
-    path, picture = plain(tmp_path / "log.hdf5"), str(tmp_path / "a.png")
-    outcome = command("data", "info", str(path), "--picture", picture)
+def test_other_data_are_drawn_too(command: Run, tmp_path: Path) -> None:
+    path, picture = plain(tmp_path / "log.hdf5"), tmp_path / "a.png"
+    outcome = command("data", "info", str(path), "--picture", str(picture))
+    assert outcome.code == 0, outcome.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert f"written to {picture}" in " ".join(outcome.out.split())
+    picture.unlink()
+    assert "--picture FILE.png draws returns" in " ".join(
+        command("data", "info", str(path), "--env", "Pendulum-v1").out.split()
+    )
+    outcome = command("data", "info", str(path), "--picture", str(tmp_path / "a.jpg"))
     assert outcome.code == 2
-    assert "--env pex_lightning/AntMaze-UMaze-v0" in outcome.err
-    outcome = command("data", "info", str(path), "--picture", picture, "--env", "Pendulum-v1")
-    assert outcome.code == 2
-    assert "Pendulum-v1 has none" in outcome.err
+    assert "expected .png" in outcome.err
     narrow = plain(tmp_path / "narrow.hdf5", obs_dim=1)
-    outcome = command("data", "info", str(narrow), "--picture", picture, "--env", ENV)
+    outcome = command("data", "info", str(narrow), "--picture", str(picture), "--env", ENV)
     assert outcome.code == 2
     assert "observations have one number" in outcome.err
-    assert not Path(picture).exists()
+    assert not picture.exists()
 
 
 @pytest.mark.parametrize("named", ["antigravity:Any-v0", "Pendulum-v1", "pex_lightning/None-v0", 7])

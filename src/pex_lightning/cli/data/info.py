@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from pex_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from pex_lightning.data.sources import DataSource
+    from pex_lightning.datasets.columns import Column
     from pex_lightning.datasets.dataset import Dataset
     from pex_lightning.envs.make import EnvSpec
     from pex_lightning.inspection.maze_plan import MazePlan
@@ -61,16 +64,19 @@ def run(argv: list[str]) -> int:
     opened = _open(settings)
     summary = _summarise(opened)
     in_walls = None
+    picture = None if settings.picture is None else Path(settings.picture).expanduser()
     fits = opened.spec is not None and opened.spec.obs_dim == len(summary.observations)
     # The share in walls is only meaningful for data that fit the environment. A picture may show
     # why other data do not fit.
-    if opened.plan is not None and (fits or settings.picture is not None):
+    if opened.plan is not None and (fits or picture is not None):
         visits = _visits(opened, summary)
         in_walls = opened.plan.share_in_walls(visits.xy)
-        if settings.picture is not None:
+        if picture is not None:
             from pex_lightning.inspection.picture import draw_visits  # noqa: PLC0415
 
-            draw_visits(Path(settings.picture).expanduser(), visits, opened.plan)
+            draw_visits(picture, visits, opened.plan)
+    elif picture is not None:
+        _draw_overview(picture, opened, summary)
     told = Told(
         name=opened.name if summary.info is None else summary.info.name,
         path=None if opened.path is None else str(opened.path),
@@ -88,7 +94,7 @@ def run(argv: list[str]) -> int:
 
 def _parse(argv: list[str]) -> Any:
     parser = command_parser(
-        "data info", "Say what is in a dataset, and draw where its rows are if it is from a maze."
+        "data info", "Say what is in a dataset, and draw it: of a maze, where its rows are."
     )
     parser.add_argument(
         "dataset",
@@ -108,7 +114,8 @@ def _parse(argv: list[str]) -> Any:
         parser,
         "--picture",
         str,
-        "Draw where the rows are, over the maze's walls.",
+        "Draw where the rows are in a maze; of other data returns, lengths, rewards, actions and "
+        "observations.",
         metavar="FILE.png",
     )
     parser.add_argument(
@@ -146,7 +153,7 @@ def _open(settings: Any) -> _Opened:
         path=path,
         dataset=source.read(spec) if path is None else None,
         spec=spec,
-        plan=_plan(settings, spec),
+        plan=_plan(spec),
         limit=limit,
         notes=(*source.notes(), *notes),
     )
@@ -183,22 +190,11 @@ def _environment(settings: Any, source: DataSource) -> tuple[EnvSpec | None, tup
         return None, (str(error),)
 
 
-def _plan(settings: Any, spec: EnvSpec | None) -> MazePlan | None:
-    """Return the environment's maze; fail if a picture is requested and there is no maze."""
+def _plan(spec: EnvSpec | None) -> MazePlan | None:
+    """Return the environment's maze, if there is one."""
     from pex_lightning.inspection.maze_plan import maze_plan  # noqa: PLC0415
 
-    plan = None if spec is None else maze_plan(spec.id, spec.kwargs)
-    if plan is not None or settings.picture is None:
-        return plan
-    if spec is None:
-        raise UserError(
-            f"--picture needs the maze that {settings.dataset} was recorded in, which is not "
-            "known. Give its environment, such as --env pex_lightning/AntMaze-UMaze-v0."
-        )
-    raise UserError(
-        f"--picture draws data over a maze, and {spec.id} has none. Leave it out, or give the "
-        "environment of a maze with --env."
-    )
+    return None if spec is None else maze_plan(spec.id, spec.kwargs)
 
 
 def _summarise(opened: _Opened) -> Summary:
@@ -231,12 +227,41 @@ def _summarise(opened: _Opened) -> Summary:
 
 def _visits(opened: _Opened, summary: Summary) -> Visits:
     from pex_lightning.inspection.picture import visits_of  # noqa: PLC0415
+
+    with _columns(opened) as columns:
+        return visits_of(columns, opened.limit, *_names(opened, summary))
+
+
+def _draw_overview(picture: Path, opened: _Opened, summary: Summary) -> None:
+    from pex_lightning.inspection.overview import draw_overview, overview_of  # noqa: PLC0415
+    from pex_lightning.inspection.ranges import unit_space  # noqa: PLC0415
+
+    with _columns(opened) as columns:
+        use = summary.action_use
+        space = unit_space(columns["actions"]) if use is None else use.space
+        names = _names(opened, summary)
+        overview = overview_of(columns, opened.limit, space, summary.observations, *names)
+    if opened.dataset is not None:
+        # Only the reader knows where the recorded episodes ended.
+        returns, lengths = opened.dataset.episode_returns, opened.dataset.episode_lengths
+        overview = dataclasses.replace(overview, returns=returns, lengths=lengths)
+    draw_overview(picture, overview)
+
+
+def _names(opened: _Opened, summary: Summary) -> tuple[str, str]:
+    """The dataset's name and fingerprint."""
+    if summary.info is None:
+        return opened.name, ""
+    return summary.info.name, summary.info.fingerprint
+
+
+@contextlib.contextmanager
+def _columns(opened: _Opened) -> Iterator[Mapping[str, Column]]:
     from pex_lightning.inspection.raw import columns_of, open_columns  # noqa: PLC0415
 
-    name = opened.name if summary.info is None else summary.info.name
-    fingerprint = "" if summary.info is None else summary.info.fingerprint
     if opened.path is None:
         assert opened.dataset is not None
-        return visits_of(columns_of(opened.dataset), opened.limit, name, fingerprint)
+        yield columns_of(opened.dataset)
+        return
     with open_columns(opened.path) as found:
-        return visits_of(found.columns, opened.limit, name, fingerprint)
+        yield found.columns

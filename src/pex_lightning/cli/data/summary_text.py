@@ -225,10 +225,11 @@ def _picture(told: Told) -> str:
         return "--picture FILE.png draws where the rows are, over the maze's walls"
     if told.env is None:
         return (
-            "for data from a maze, --env ID --picture FILE.png draws where the rows are (D4RL's "
-            "AntMaze: pex_lightning/AntMaze-UMaze-v0, -Medium-v0 or -Large-v0)"
+            "--picture FILE.png draws what is above; for data from a maze, --env ID --picture "
+            "FILE.png draws where the rows are (D4RL's AntMaze: pex_lightning/AntMaze-UMaze-v0, "
+            "-Medium-v0 or -Large-v0)"
         )
-    return ""
+    return "--picture FILE.png draws returns, lengths, rewards, actions and observations"
 
 
 def _remarks(label: str, remarks: Sequence[str]) -> Iterator[str]:
