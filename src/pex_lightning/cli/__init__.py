@@ -95,7 +95,7 @@ def _main(argv: list[str] | None) -> int:
         return 130
 
 
-def _run(command: str, argv: list[str]) -> int:
+def _run(command: str, argv: list[str]) -> int:  # noqa: PLR0911  (one for each command)
     if command == "data":
         # Some of its commands do not need torch, so each of them sets up the process itself.
         from pex_lightning.cli.data import data  # noqa: PLC0415
