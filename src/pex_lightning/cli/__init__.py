@@ -103,9 +103,7 @@ def _main(argv: list[str] | None) -> int:
 def _run(command: str, argv: list[str]) -> int:
     if command in ("data", "conf", "completion"):
         # They set up the process themselves where they need torch.
-        module = importlib.import_module(f"pex_lightning.cli.{command}")
-        run: Callable[[list[str]], int] = getattr(module, command)
-        return run(argv)
+        return _of_module(command)(argv)
     if command == "fit" and short_help_asked(argv):
         sys.stdout.write(SHORT)
         return 0
@@ -125,23 +123,20 @@ def _run(command: str, argv: list[str]) -> int:
 
         with perhaps_unheard():
             return fit(argv)
-    if command == "study":
-        from pex_lightning.cli.study import study  # noqa: PLC0415
-
-        return study(argv)
-    if command == "report":
-        from pex_lightning.cli.report import report  # noqa: PLC0415
-
-        return report(argv)
     if command == "test":
         from pex_lightning.cli.test import test  # noqa: PLC0415
 
         return test(settings)
-    if command == "export":
-        from pex_lightning.cli.export import export  # noqa: PLC0415
-
-        return export(argv)
+    if command in ("study", "report", "export"):
+        return _of_module(command)(argv)
     raise UserError(
         f"there is no command {command!r}; there are fit, test, export, study, report, data, conf "
         "and completion. See pex-lightning --help."
     )
+
+
+def _of_module(command: str) -> Callable[[list[str]], int]:
+    """The function of a command, which is imported only now."""
+    module = importlib.import_module(f"pex_lightning.cli.{command}")
+    function: Callable[[list[str]], int] = getattr(module, command)
+    return function
