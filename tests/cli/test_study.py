@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pex_lightning.cli.study import read_study
 from pex_lightning.studies.records import find_runs, read_record
 from pex_lightning.studies.table import read_table
 
@@ -120,7 +121,7 @@ def test_a_mistake_in_one_variant_is_said_before_anything_starts(
         (["--study.sedes", "[0]"], ["sedes"]),
         (["--study.retry", "maze-pex-7"], ["maze-pex-7", "no failed run"]),
         (["--config", "conf/studies/none.yaml"], ["conf/studies/none.yaml"]),
-        (["--study.backend", "ray", "--study.address", "127.0.0.1:1"], ["ray"]),
+        (["--study.backend", "ray", "--study.address", "127.0.0.1:1"], ["127.0.0.1:1"]),
     ],
 )
 def test_wrong_arguments_are_refused(
@@ -130,6 +131,23 @@ def test_wrong_arguments_are_refused(
         pytest.importorskip("ray")
     file = write_study(tmp_path)
     refused(command("study", "--config", str(file), *arguments), *words)
+
+
+def test_files_are_merged_name_by_name(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    more = {
+        "variants": {"pex": {"set": {"model.beta": 3.0}}, "direct": None, "new": {}},
+        "set": {"trainer.max_steps": 20},
+        "seeds": [1],
+    }
+    file = tmp_path / "more.yaml"
+    file.write_text(yaml.safe_dump({"base": ["demo.yaml"], "study": more}))
+    study = read_study(["--config", str(file), "--study.jobs", "7"]).study
+    assert list(study.variants) == ["pex", "new"]
+    assert study.variants["pex"].config == ["conf/methods/pex.yaml"]
+    assert study.variants["pex"].set == {"model.beta": 3.0}
+    assert study.set == {**TINY, "trainer.max_steps": 20}
+    assert (study.seeds, study.jobs, list(study.tasks)) == ([1], 7, ["maze"])
 
 
 def test_a_study_without_a_file_says_what_it_needs(command, refused) -> None:

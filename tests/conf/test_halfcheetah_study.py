@@ -5,26 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from jsonargparse import ActionConfigFile, ArgumentParser
 
-from pex_lightning.cli.config_files import expand_bases
 from pex_lightning.cli.parser import parse_fit
 from pex_lightning.cli.run_shape import shape_of
+from pex_lightning.cli.study import read_study
 from pex_lightning.studies.settings import StudySettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def study(name: str) -> StudySettings:
-    parser = ArgumentParser()
-    parser.add_argument("--config", action=ActionConfigFile)
-    parser.add_argument("--base", type=list[str])
-    parser.add_class_arguments(StudySettings, "study")
     path = ROOT / "conf" / "studies" / f"{name}.yaml"
-    parsed = parser.parse_args(expand_bases(["--config", str(path)]))
-    settings = parser.instantiate_classes(parsed).study
-    assert isinstance(settings, StudySettings)
-    return settings
+    return read_study(["--config", str(path)]).study
 
 
 @pytest.mark.parametrize("name", ["halfcheetah", "halfcheetah-quick"])
