@@ -10,7 +10,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 
 def _install(session: nox.Session) -> None:
-    session.install("-c", "constraints.txt", "-e", ".[dev]")
+    session.install("-c", "constraints.txt", "-e", ".[dev,onnx,ray,slurm]")
 
 
 @nox.session
