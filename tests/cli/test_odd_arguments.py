@@ -64,6 +64,8 @@ def test_they_are_in_files_too(command, tmp_path: Path) -> None:
         (["--offline.model.class_path", "os.system"], "--offline.model.class_path is os.system"),
         (["--trainer.callbacks", "[{class_path: os.system}]"], "expected a subclass of Callback."),
         (["--model.class_path", "Nothing"], "--model Nothing: there is no such class"),
+        (["--model", "no_module.Mine"], "--model no_module.Mine: No module named 'no_module'"),
+        (["--offline.model", "json.Mine"], "module 'json' has no attribute 'Mine'"),
         (["--data.buffer_size", "1.5"], "--data.buffer_size is '1.5', expected int"),
     ],
 )

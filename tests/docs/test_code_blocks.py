@@ -53,9 +53,7 @@ def write_files(text: str, folder: Path) -> None:
 
 
 @pytest.fixture
-def folder(
-    tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Path]:
+def folder(tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder with a finished run in it, as after the tutorial's first command."""
     shutil.copytree(finished, tmp_path / "runs" / "pointmaze")
     monkeypatch.chdir(tmp_path)
@@ -83,12 +81,11 @@ def parsed_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("page", [name for name in sorted(PAGES) if commands(PAGES[name])])
 @pytest.mark.usefixtures("parsed_only")
-def test_commands_are_accepted(
-    page: str, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_are_accepted(page: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = PAGES[page]
     write_files(text, folder)
     (folder / "my_methods.py").write_text(OWN_METHOD)
+    (folder / "myalgo.py").write_text("from pex_lightning.algorithms import PEX as MyPEX\n")
     for argv in commands(text):
         try:
             code = main(argv)
