@@ -103,7 +103,7 @@ def test_examples_run(page: str, folder: Path) -> None:
     text = PAGES[page]
     write_files(text, folder)
     names: dict[str, Any] = {"__name__": "example"}
+    for whole, small in SMALLER.items():
+        text = text.replace(whole, small)
     for code in blocks(text, "python"):
-        for whole, small in SMALLER.items():
-            code = code.replace(whole, small)
         exec(compile(code, page, "exec"), names)
