@@ -1,7 +1,7 @@
-"""Writes `reference/commands.md` and `reference/settings.md` from the code.
+"""Writes `reference/commands.md` and `reference/settings.md` from the code: run this file.
 
-`python docs/generate.py` does. The pages are part of the repository, so that a build of the documentation needs neither torch nor
-MuJoCo; a test compares them with what this script makes.
+The pages are part of the repository, so that a build of the documentation needs neither torch nor
+MuJoCo; a test compares them with what this makes.
 """
 
 from __future__ import annotations
