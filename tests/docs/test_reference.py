@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 GENERATOR = ROOT / "docs" / "generate.py"
 spec = importlib.util.spec_from_file_location("generate_reference", GENERATOR)
-assert spec is not None and spec.loader is not None
+assert spec is not None
+assert spec.loader is not None
 generate = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(generate)
 
