@@ -188,7 +188,7 @@ def _table(rows: list[tuple[str, str, str, str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return _escaped(_sentence(text)).replace("|", "\\|")
+    return _escaped(_sentence(text)).replace("|", "&#124;")
 
 
 def _sentence(text: str) -> str:
@@ -211,8 +211,8 @@ def _type(kind: Any) -> str:
 
 
 def _code(text: str) -> str:
-    """Text as code in a cell of a table."""
-    return "`" + text.replace("|", "\\|") + "`"
+    """Text as code in a cell of a table, whose columns a `|` would part."""
+    return "`" + text.replace("|", " or ") + "`"
 
 
 def _type_name(kind: Any) -> str:
@@ -220,9 +220,9 @@ def _type_name(kind: Any) -> str:
     if kind is type(None):
         return "None"
     if origin in (typing.Union, types.UnionType):
-        return " | ".join(_type_name(part) for part in inner)
+        return " or ".join(_type_name(part) for part in inner)
     if origin is typing.Literal:
-        return " | ".join(str(part) for part in inner)
+        return " or ".join(str(part) for part in inner)
     name = getattr(origin or kind, "__name__", str(kind))
     if origin is not None and inner:
         return f"{name}[{', '.join(_type_name(part) for part in inner)}]"
