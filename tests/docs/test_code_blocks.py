@@ -42,6 +42,7 @@ def blocks(text: str, *languages: str) -> list[str]:
 
 def commands(text: str) -> list[list[str]]:
     lines = "".join(blocks(text, "bash")).replace("\\\n", " ").splitlines()
+    lines = [re.split(r" [>|] ", line)[0] for line in lines]
     words = [shlex.split(line.removeprefix("exec "), comments=True) for line in lines]
     return [line[1:] for line in words if line and line[0] == "pex-lightning"]
 

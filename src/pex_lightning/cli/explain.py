@@ -21,13 +21,13 @@ _WRONG_VALUE = re.compile(r"Expected an? (?P<type>.+?)\. Got value: (?P<value>.*
 _WRONG_CLASS = re.compile(
     r"Import path (?P<value>\S+) does not correspond to a subclass of (?P<base>\w+)"
 )
+_OUR_MESSAGE = re.compile(r"(?:- )(?P<text>--\S+ is .*)")
+_KNOWN_CLASSES = {"Algorithm": [*ALGORITHMS], "OfflineData": ["OfflineData", "OnlineData"]}
+_INIT_ARGS = ".init_args"
 _NO_CLASS = re.compile(
     r"Problem with given class_path '(?P<value>[^']+)':\s+"
     r"(?P<why>No module named '[^']+'|module '[^']+' has no attribute '[^']+')"
 )
-_OUR_MESSAGE = re.compile(r"(?:- )(?P<text>--\S+ is .*)")
-_KNOWN_CLASSES = {"Algorithm": [*ALGORITHMS], "OfflineData": ["OfflineData", "OnlineData"]}
-_INIT_ARGS = ".init_args"
 
 
 def explain(error: Exception, args: Sequence[str]) -> str:
@@ -67,11 +67,6 @@ def _wrong_class(text: str, key: str) -> str | None:
         return (
             f"--{key}.class_path is {match['value']}, expected a subclass of {match['base']}{ours}."
         )
-    if match := _NO_CLASS.search(text):
-        return (
-            f"--{key} {match['value']}: {match['why']}. A class of your own is given as "
-            "module.Class, and its module is looked for in PYTHONPATH and in the current folder."
-        )
     if "Expected a dot import path string" in text:
         value = text.rsplit("Given value: ", 1)[-1]
         nested = re.search(r"NestedArg\(key='class_path', val='(.*)'\)", value)
@@ -80,6 +75,11 @@ def _wrong_class(text: str, key: str) -> str | None:
             f"--{key} {value}: there is no such class. Known are "
             f"{', '.join(itertools.chain(*_KNOWN_CLASSES.values()))}, or give the full path of a "
             "class of your own."
+        )
+    if match := _NO_CLASS.search(text):
+        return (
+            f"--{key} {match['value']}: {match['why']}. A class of your own is given as "
+            "module.Class, and its module is looked for in PYTHONPATH and in the current folder."
         )
     return None
 
