@@ -47,6 +47,19 @@ def commands(text: str) -> list[list[str]]:
     return [line[1:] for line in words if line and line[0] == "pex-lightning"]
 
 
+def first_uses() -> dict[str, list[list[str]]]:
+    """The commands of each page that are not on an earlier one."""
+    seen, found = set(), {}
+    for name, text in sorted(PAGES.items()):
+        new = {tuple(words): words for words in commands(text) if tuple(words) not in seen}
+        seen |= {*new}
+        found[name] = [*new.values()]
+    return found
+
+
+COMMANDS = first_uses()
+
+
 def write_files(text: str, folder: Path) -> None:
     for code in blocks(text, "python", "yaml"):
         if named := re.match(r"# ([\w-]+\.(?:py|yaml))\n", code):
@@ -80,14 +93,14 @@ def parsed_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonargparse.ArgumentParser, "parse_args", parse_and_stop)
 
 
-@pytest.mark.parametrize("page", [name for name in sorted(PAGES) if commands(PAGES[name])])
+@pytest.mark.parametrize("page", [name for name in COMMANDS if COMMANDS[name]])
 @pytest.mark.usefixtures("parsed_only")
 def test_commands_are_accepted(page: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = PAGES[page]
     write_files(text, folder)
     (folder / "my_methods.py").write_text(OWN_METHOD)
     (folder / "myalgo.py").write_text("from pex_lightning.algorithms import PEX as MyPEX\n")
-    for argv in commands(text):
+    for argv in COMMANDS[page]:
         try:
             code = main(argv)
         except ParsedError:
@@ -98,7 +111,12 @@ def test_commands_are_accepted(page: str, folder: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    "page", [name for name in sorted({*PAGES} - OTHERS) if blocks(PAGES[name], "python")]
+    "page",
+    [
+        name
+        for name in sorted({*PAGES} - OTHERS)
+        if "coming-from" not in name and blocks(PAGES[name], "python")
+    ],
 )
 def test_examples_run(page: str, folder: Path) -> None:
     text = PAGES[page]
