@@ -21,6 +21,7 @@ _WRONG_VALUE = re.compile(r"Expected an? (?P<type>.+?)\. Got value: (?P<value>.*
 _WRONG_CLASS = re.compile(
     r"Import path (?P<value>\S+) does not correspond to a subclass of (?P<base>\w+)"
 )
+_CLASS_FAILED = re.compile(r"Problem with given class_path '(?P<name>[^']+)':\s*(?P<why>.+)")
 _OUR_MESSAGE = re.compile(r"(?:- )(?P<text>--\S+ is .*)")
 _KNOWN_CLASSES = {"Algorithm": [*ALGORITHMS], "OfflineData": ["OfflineData", "OnlineData"]}
 _INIT_ARGS = ".init_args"
@@ -52,6 +53,10 @@ def explain(error: Exception, args: Sequence[str]) -> str:
         return f"--{key} is {value!r}{_where_set(key, args)}, expected {kind}."
     if keys and (message := _wrong_class(text, keys[0])):
         return message
+    if match := _CLASS_FAILED.search(text):
+        flag = f"--{keys[0]}: " if keys else ""
+        why = shortened(match["why"], 500)
+        return f"{flag}{match['name']} cannot be built with these settings: {why}"
     return shortened(re.sub(r'^Parser key "([^"]+)": ?', r"--\1: ", text), 1_000)
 
 
