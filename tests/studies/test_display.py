@@ -56,6 +56,10 @@ def test_remaining_time_comes_from_what_runs_took(tmp_path: Path):
     durations = Durations()
     one, two = run(tmp_path), run(tmp_path, "two")
     assert durations.left([one, two], [], 2) is None
+    # 2 s for 100 updates of 400.
+    write_status(one, "offline", 100)
+    assert durations.left_of(one) == pytest.approx(6.0)
+    assert durations.left([two], [one], 1) == pytest.approx(8.0 + 6.0)
     durations.add(run(tmp_path, seconds=100.0))
     assert durations.left([one, two], [], 2) == 100.0
     durations.add(run(tmp_path, "two", seconds=300.0))

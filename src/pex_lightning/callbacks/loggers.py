@@ -163,7 +163,9 @@ def _build(name: LoggerName, stage: LoggedStage, ids: dict[str, str]) -> Logger:
 @rank_zero_only
 def _draw_over_env_steps(logger: WandbLogger) -> None:
     with _refusal("wandb"):
-        logger.experiment.define_metric("*", step_metric="env_steps", step_sync=True)
+        # Lightning has defined the gradient step for all of them.
+        every = {"step_metric": "env_steps", "step_sync": True, "overwrite": True}
+        logger.experiment.define_metric("*", **every)
 
 
 def _mlflow(title: str, stage: LoggedStage, ids: dict[str, str]) -> MLFlowLogger:

@@ -114,8 +114,6 @@ class StudyDisplay:
         for run in running[: self._most_rows]:
             at = progress(run)
             status = at.status
-            whole = self._durations.of(run)
-            left = None if whole is None else whole * (1 - at.share)
             score = None if status is None else status.score
             table.add_row(
                 Text(run.record.name),
@@ -124,7 +122,7 @@ class StudyDisplay:
                 "" if status is None else f"{status.gradient_steps:,}",
                 "" if status is None else f"{status.updates_per_second:,.0f}",
                 "" if score is None else f"{score:.1f}",
-                duration_text(left),
+                duration_text(self._durations.left_of(run)),
             )
         if len(running) > self._most_rows:
             table.add_row(f"and {len(running) - self._most_rows} more", *[""] * 6)

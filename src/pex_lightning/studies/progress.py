@@ -40,6 +40,16 @@ def progress(run: PlannedRun) -> RunProgress:
     return RunProgress("starting", 0.0, None)
 
 
+def at_this_pace(run: PlannedRun) -> float | None:
+    """Seconds that a whole run takes at its pace so far; None before its first update."""
+    status = progress(run).status
+    if status is None or status.gradient_steps <= status.first_step:
+        return None
+    spent = status.train_seconds + status.evaluation_seconds
+    updates = run.shape.offline_steps + run.shape.online_steps
+    return updates * spent / (status.gradient_steps - status.first_step)
+
+
 class Durations:
     """What runs took, to say what others will take.
 
@@ -66,14 +76,21 @@ class Durations:
         everything = [seconds for taken in self._taken.values() for seconds in taken]
         return fmean(everything) if everything else None
 
+    def left_of(self, run: PlannedRun) -> float | None:
+        """Seconds that a run still takes, from others like it or else from its own pace."""
+        whole = self.of(run)
+        if whole is None:
+            whole = at_this_pace(run)
+        return None if whole is None else whole * (1 - progress(run).share)
+
     def left(
         self, waiting: Sequence[PlannedRun], running: Sequence[PlannedRun], jobs: int
     ) -> float | None:
         """Seconds until all have ended, if `jobs` run at a time; None if nothing is known."""
-        parts = [self.of(run) for run in waiting]
-        for run in running:
-            whole = self.of(run)
-            parts.append(None if whole is None else whole * (1 - progress(run).share))
+        paces = [pace for run in running if (pace := at_this_pace(run)) is not None]
+        pace = fmean(paces) if paces else None
+        parts = [whole if (whole := self.of(run)) is not None else pace for run in waiting]
+        parts += [self.left_of(run) for run in running]
         known = [part for part in parts if part is not None]
         if len(known) < len(parts):
             return None
