@@ -1,17 +1,20 @@
 """What a run's folder says of how it came to be."""
 
+import csv
 import datetime
 import importlib.metadata
 import json
+import re
 import shutil
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from lightning_utilities.core.imports import RequirementCache
 
+from pex_lightning.callbacks.loggers import LoggerName
 from pex_lightning.cli import provenance
 from pex_lightning.version import __version__
 
@@ -100,3 +103,29 @@ def test_a_logger_whose_package_is_missing_is_refused_in_one_line(
     outcome = command(*tiny(tmp_path, "--trainer.logger=WandbLogger"))
     refused(outcome, "WandbLogger cannot be built", "pip install")
     assert len(outcome.err.splitlines()) == 1
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "follow-a-run.md"
+
+
+@pytest.mark.slow
+def test_every_file_column_and_entry_is_on_the_page(finished: Path) -> None:
+    named = set(re.findall(r"`([^`\n]+)`", PAGE.read_text()))
+    found = read(finished)
+    assert {*found} - {"format"} <= named
+    assert {*found["attempts"][0]} <= named
+    for stage in ("offline", "online"):
+        with (finished / stage / "metrics.csv").open(newline="") as file:
+            columns = next(csv.reader(file))
+        shared = [name for name in columns if not name.startswith("train/") and name.count("/") < 2]
+        assert set(shared) <= named
+        for path in (finished / stage).iterdir():
+            name = path.name if path.is_file() else f"{path.name}/"
+            if name.startswith("events"):
+                name = "events.out.tfevents.*"
+            assert {name, f"<stage>/{name}", f"{stage}/{name}"} & named, name
+
+
+def test_every_logger_is_on_the_page() -> None:
+    page = PAGE.read_text()
+    assert [name for name in get_args(LoggerName) if f"\n| `{name}` |" not in page] == []
