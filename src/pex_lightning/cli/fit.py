@@ -17,18 +17,14 @@ from pex_lightning.cli.fit_help import full_help, perhaps_list_classes
 from pex_lightning.cli.offline_reuse import forgotten, run_offline_stage
 from pex_lightning.cli.own_code import evaluation_command, find_own_modules
 from pex_lightning.cli.parser import FitCLI, parse_fit
+from pex_lightning.cli.provenance import recorded
 from pex_lightning.cli.ranks import Ranks, is_started_by_us
 from pex_lightning.cli.run_folder import delete_stage, last_of, owned_by_this_run, scratch
 from pex_lightning.cli.settings import RunSettings
 from pex_lightning.cli.stage import Stage, StageEnd
 from pex_lightning.cli.stage_checks import check_stages
 from pex_lightning.errors import UserError
-from pex_lightning.handover import (
-    Checkpoint,
-    check_hand_over,
-    check_same_data,
-    read_checkpoint,
-)
+from pex_lightning.handover import Checkpoint, check_hand_over, check_same_data, read_checkpoint
 from pex_lightning.handover.checkpoint import Stage as StageName
 
 _log = logging.getLogger(__name__)
@@ -55,7 +51,7 @@ class Run:
     """A run: its main stage and, if there is one, the offline stage before it."""
 
     def __init__(self, cli: FitCLI, ranks: Ranks, root: str | None = None) -> None:
-        self._ranks = ranks
+        self._ranks, self._arguments = ranks, cli.arguments
         self._settings: RunSettings = cli.setting("run")
         if root is not None:
             self._settings = replace(self._settings, root=root)
@@ -92,7 +88,11 @@ class Run:
                 check_same_data(checkpoint, self._main.data.describe())
             if resumed is self._main and checkpoint is not None and self._is_finished(checkpoint):
                 return 0
-            return self._train(resumed, checkpoint, self._given_offline_checkpoints())
+            given = self._given_offline_checkpoints()
+            goes_on = self._ckpt_path is not None
+            with recorded(self._main, self._arguments, checkpoint, goes_on=goes_on) as attempt:
+                attempt.exit_code = self._train(resumed, checkpoint, given)
+            return attempt.exit_code
 
     def _train(
         self, resumed: Stage | None, checkpoint: Checkpoint | None, given: list[Checkpoint]
@@ -302,6 +302,6 @@ class Run:
             config=cli.resolved(),
             seed=cli.seed(),
             evaluation=cli.evaluation(name),
-            save_every=self._settings.save_every,
+            settings=self._settings,
             flags="trainer",
         )

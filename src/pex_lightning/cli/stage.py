@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,23 +11,22 @@ from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer, seed_everything
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from pex_lightning.algorithms import Algorithm
 from pex_lightning.algorithms.checks import check_precision, default_hyper_parameters, method_name
 from pex_lightning.callbacks.checkpoint import BEST, LAST, RunCheckpoint
-from pex_lightning.callbacks.csv_logger import MetricsCSV
 from pex_lightning.callbacks.diagnostics import DiagnosticsSummary
 from pex_lightning.callbacks.evaluation import Evaluation
 from pex_lightning.callbacks.failure_signs import FailureSigns
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
+from pex_lightning.callbacks.loggers import LoggedStage, end_loggers, start_loggers
 from pex_lightning.callbacks.metrics import TrainMetrics
 from pex_lightning.callbacks.progress import RunProgressBar
 from pex_lightning.callbacks.status import StatusFile
 from pex_lightning.cli.ranks import Ranks, check_strategy
-from pex_lightning.cli.settings import EvaluationSettings
+from pex_lightning.cli.settings import EvaluationSettings, RunSettings
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.errors import UserError, in_one_line
 from pex_lightning.files.atomic import remove_leftovers, replaced
@@ -78,7 +78,7 @@ class Stage:
         config: The resolved configuration of the whole run, YAML.
         seed: The run's seed.
         evaluation: How the policy is evaluated.
-        save_every: Gradient steps between checkpoints.
+        settings: Settings of the run.
         flags: Where its Trainer's arguments are on the command line.
     """
 
@@ -90,7 +90,7 @@ class Stage:
     config: str
     seed: int
     evaluation: EvaluationSettings
-    save_every: int
+    settings: RunSettings
     flags: str
 
     @property
@@ -113,6 +113,12 @@ class Stage:
     def max_steps(self) -> int:
         """Gradient steps that the stage ends with."""
         return int(self.trainer_args["max_steps"])
+
+    @property
+    def evaluation_seed(self) -> int:
+        """Seed of the first episode of every evaluation."""
+        given = self.evaluation.seed
+        return derive_seed("evaluation", self.seed) % 2**31 if given is None else given
 
     def check_resume(self, checkpoint: Checkpoint) -> None:
         """Refuse a checkpoint that this stage cannot go on from.
@@ -162,8 +168,10 @@ class Stage:
         self.data.setup()
         seed_everything(derive_seed("stage", self.seed, self.name) % 2**32, verbose=False)
         interrupt = GracefulInterrupt()
+        loggers: list[Logger] = []
         try:
-            trainer = self._trainer(interrupt, resume)
+            loggers += self._loggers(resume)
+            trainer = self._trainer(interrupt, loggers)
             with ranks.training(trainer):
                 trainer.fit(
                     self.module,
@@ -187,15 +195,16 @@ class Stage:
                 f"--ckpt_path {resume.path}: the state of its training is damaged or was altered "
                 f"({in_one_line(error)}). Take another checkpoint; its policy can be used as it is."
             ) from error
+        finally:
+            end_loggers(loggers, failed=sys.exc_info()[0] is not None)
         return StageEnd(interrupt.received, trainer.global_step, trainer.max_steps)
 
-    def _trainer(self, interrupt: GracefulInterrupt, resume: Checkpoint | None) -> Trainer:
+    def _trainer(self, interrupt: GracefulInterrupt, loggers: list[Logger]) -> Trainer:
         settings = self.evaluation
-        seed = settings.seed
         evaluation = Evaluation(
             episodes=1 if self.trainer_args.get("fast_dev_run") else settings.episodes,
             every=settings.every,
-            seed=derive_seed("evaluation", self.seed) % 2**31 if seed is None else seed,
+            seed=self.evaluation_seed,
             num_envs=settings.num_envs,
             interrupt=interrupt,
             members=settings.members,
@@ -208,10 +217,10 @@ class Stage:
         if self.trainer_args.get("enable_progress_bar") is not False:
             callbacks.append(RunProgressBar(self.name, evaluation))
         callbacks.append(StatusFile(self.directory, evaluation))
-        callbacks.append(RunCheckpoint(self.last.parent, self.save_every, evaluation))
+        callbacks.append(RunCheckpoint(self.last.parent, self.settings.save_every, evaluation))
         arguments = dict(self.trainer_args)
         arguments["callbacks"] = [*(arguments.get("callbacks") or []), *callbacks]
-        arguments["logger"] = self._loggers(arguments.get("logger"), resume)
+        arguments["logger"] = loggers
         return self._build_trainer(arguments)
 
     def _build_trainer(self, arguments: dict[str, Any]) -> Trainer:
@@ -225,11 +234,11 @@ class Stage:
                 f"--{self.flags}.*: Lightning refuses these settings: {error}"
             ) from error
 
-    def _loggers(self, configured: Any, resume: Checkpoint | None) -> list[Logger] | bool:
-        """Ours, then those that the user configured; none where they said `false`."""
-        if configured is False:
-            return False
-        step = 0 if resume is None else resume.header.gradient_steps
+    def _loggers(self, resume: Checkpoint | None) -> list[Logger]:
+        """Those of `--run.loggers`, then those of the Trainer's arguments."""
+        configured = self.trainer_args.get("logger")
+        if configured is False or self.trainer_args.get("fast_dev_run"):
+            return []
         data = self.data.describe()
         is_d4rl = data.d4rl_score()
         dataset = {
@@ -238,15 +247,22 @@ class Stage:
             "env": data.env.id,
             "d4rl_score": "unknown" if is_d4rl is None else str(is_d4rl).lower(),
         }
-        loggers: list[Logger] = [
-            MetricsCSV(self.directory, step, dataset),
-            TensorBoardLogger(str(self.directory), name="", version="", purge_step=step or None),
-        ]
-        if configured is not None and configured is not True:
-            loggers += configured if isinstance(configured, list) else [configured]
-        for logger in loggers:
+        header = None if resume is None else resume.header
+        stage = LoggedStage(
+            run=self.settings.name,
+            root=Path(self.settings.root),
+            name=self.name,
+            directory=self.directory,
+            dataset=dataset,
+            resumed_at=None if header is None else (header.gradient_steps, header.env_steps),
+        )
+        loggers = start_loggers(self.settings.loggers, stage)
+        if configured is None or configured is True:
+            return loggers
+        own = configured if isinstance(configured, list) else [configured]
+        for logger in own:
             logger.log_hyperparams(dataset)
-        return loggers
+        return [*loggers, *own]
 
     @rank_zero_only
     def _write_config(self) -> None:
