@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pex_lightning.algorithms import ALGORITHMS, Algorithm
 from pex_lightning.algorithms.checks import method_name
 from pex_lightning.callbacks.checkpoint import BEST, LAST
+from pex_lightning.callbacks.durations import duration
 from pex_lightning.callbacks.stage_results import Evaluated, StageResults, stage_results
+from pex_lightning.handover import Checkpoint
 from pex_lightning.policies.member_entry import MemberEntry
 
 FEWEST_EPISODES = 20
@@ -38,6 +40,14 @@ class RunEnd:
     offline_step: int | None = None
     unfinished: str | None = None
     code: Sequence[str] = field(default=())
+
+    def starting_from(self, checkpoints: Sequence[Checkpoint]) -> RunEnd:
+        """The same with the offline stage of a checkpoint, if it is one."""
+        if len(checkpoints) != 1:
+            return self
+        (offline,) = checkpoints
+        step = offline.header.gradient_steps
+        return replace(self, offline=offline.path.parent.parent, offline_step=step)
 
 
 def code_flags(module: Algorithm, env_id: str) -> list[str]:
@@ -176,13 +186,3 @@ def _worth_testing(results: StageResults, end: RunEnd) -> tuple[str, str]:
     if last.score.is_below(best.score):
         return BEST, f"since the score fell from {best.score.value:.4g} to {last.score.value:.4g}"
     return LAST, f"as the best score, {best.score.value:.4g}, is better by no more than chance"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words of two parts at most, such as `3 min 20 s`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import Signals
 from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import Callback, Trainer, seed_everything
-from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.utilities import rank_zero_only
 
 from pex_lightning.algorithms import Algorithm
 from pex_lightning.algorithms.checks import check_precision, default_hyper_parameters, method_name
-from pex_lightning.callbacks.checkpoint import BEST, LAST, RunCheckpoint
-from pex_lightning.callbacks.csv_logger import MetricsCSV
-from pex_lightning.callbacks.diagnostics import DiagnosticsSummary
-from pex_lightning.callbacks.evaluation import Evaluation
-from pex_lightning.callbacks.failure_signs import FailureSigns
+from pex_lightning.callbacks.checkpoint import BEST, LAST
+from pex_lightning.callbacks.evaluation_settings import EvaluationSettings
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
-from pex_lightning.callbacks.metrics import TrainMetrics
-from pex_lightning.callbacks.progress import RunProgressBar
-from pex_lightning.callbacks.status import StatusFile
+from pex_lightning.callbacks.stage_callbacks import stage_callbacks, stage_loggers
 from pex_lightning.cli.ranks import Ranks, check_strategy
-from pex_lightning.cli.settings import EvaluationSettings
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.errors import UserError, in_one_line
 from pex_lightning.files.atomic import remove_leftovers, replaced
@@ -80,6 +72,7 @@ class Stage:
         evaluation: How the policy is evaluated.
         save_every: Gradient steps between checkpoints.
         flags: Where its Trainer's arguments are on the command line.
+        place: Its number among the stages of the run, and how many these are.
     """
 
     name: StageName
@@ -92,6 +85,7 @@ class Stage:
     evaluation: EvaluationSettings
     save_every: int
     flags: str
+    place: tuple[int, int] = (1, 1)
 
     @property
     def last(self) -> Path:
@@ -190,28 +184,25 @@ class Stage:
         return StageEnd(interrupt.received, trainer.global_step, trainer.max_steps)
 
     def _trainer(self, interrupt: GracefulInterrupt, resume: Checkpoint | None) -> Trainer:
-        settings = self.evaluation
-        seed = settings.seed
-        evaluation = Evaluation(
-            episodes=1 if self.trainer_args.get("fast_dev_run") else settings.episodes,
-            every=settings.every,
-            seed=derive_seed("evaluation", self.seed) % 2**31 if seed is None else seed,
-            num_envs=settings.num_envs,
+        callbacks = stage_callbacks(
+            self.directory,
+            self.name,
+            replace(self.evaluation, episodes=1)
+            if self.trainer_args.get("fast_dev_run")
+            else self.evaluation,
+            acts=self.data.steps_environment,
+            seed=self.seed,
+            save_every=self.save_every,
+            progress=self.trainer_args.get("enable_progress_bar") is not False,
+            place=self.place,
             interrupt=interrupt,
-            members=settings.members,
         )
-        metrics = TrainMetrics(evaluation)
-        signs = FailureSigns(metrics, evaluation)
-        callbacks: list[Callback] = [interrupt, evaluation, metrics, signs]
-        if self.data.steps_environment:
-            callbacks.append(DiagnosticsSummary(self.directory, metrics, evaluation, signs))
-        if self.trainer_args.get("enable_progress_bar") is not False:
-            callbacks.append(RunProgressBar(self.name, evaluation))
-        callbacks.append(StatusFile(self.directory, evaluation))
-        callbacks.append(RunCheckpoint(self.last.parent, self.save_every, evaluation))
         arguments = dict(self.trainer_args)
         arguments["callbacks"] = [*(arguments.get("callbacks") or []), *callbacks]
-        arguments["logger"] = self._loggers(arguments.get("logger"), resume)
+        step = 0 if resume is None else resume.header.gradient_steps
+        arguments["logger"] = stage_loggers(
+            self.directory, self.data.describe(), step, arguments.get("logger")
+        )
         return self._build_trainer(arguments)
 
     def _build_trainer(self, arguments: dict[str, Any]) -> Trainer:
@@ -224,29 +215,6 @@ class Stage:
             raise UserError(
                 f"--{self.flags}.*: Lightning refuses these settings: {error}"
             ) from error
-
-    def _loggers(self, configured: Any, resume: Checkpoint | None) -> list[Logger] | bool:
-        """Ours, then those that the user configured; none where they said `false`."""
-        if configured is False:
-            return False
-        step = 0 if resume is None else resume.header.gradient_steps
-        data = self.data.describe()
-        is_d4rl = data.d4rl_score()
-        dataset = {
-            "dataset": data.dataset,
-            "fingerprint": data.fingerprint,
-            "env": data.env.id,
-            "d4rl_score": "unknown" if is_d4rl is None else str(is_d4rl).lower(),
-        }
-        loggers: list[Logger] = [
-            MetricsCSV(self.directory, step, dataset),
-            TensorBoardLogger(str(self.directory), name="", version="", purge_step=step or None),
-        ]
-        if configured is not None and configured is not True:
-            loggers += configured if isinstance(configured, list) else [configured]
-        for logger in loggers:
-            logger.log_hyperparams(dataset)
-        return loggers
 
     @rank_zero_only
     def _write_config(self) -> None:
