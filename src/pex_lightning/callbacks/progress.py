@@ -20,7 +20,7 @@ from pex_lightning.data.stage_data import stage_data
 REFRESH_SECONDS = 0.5
 REFRESH_SECONDS_IN_A_FILE = 60.0
 _SPEED_SECONDS = 30.0
-_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n:,}/{total:,}{postfix}"
+_FORMAT = "{desc} {percentage:3.0f}%|{bar:10}| {n:,}/{total:,}{postfix}"
 
 
 class RunProgressBar(ProgressBar):
@@ -37,7 +37,7 @@ class RunProgressBar(ProgressBar):
 
     def __init__(self, stage: str, evaluation: Evaluation, number: int = 1, of: int = 1) -> None:
         super().__init__()
-        self._stage = stage if of == 1 else f"{stage} (stage {number} of {of})"
+        self._stage = stage if of == 1 else f"{stage} {number}/{of}"
         self._evaluation = evaluation
         self._bar: tqdm[Any] | None = None
         self._pl_trainer: Trainer | None = None
@@ -46,6 +46,8 @@ class RunProgressBar(ProgressBar):
         self._refresh = REFRESH_SECONDS
         self._paused = 0.0
         self._pause_began: float | None = None
+        self._evaluated: tuple[str, int] | None = None
+        self._evaluation_began = 0.0
         self._anchors: deque[tuple[float, int]] = deque()
 
     def disable(self) -> None:
@@ -78,7 +80,7 @@ class RunProgressBar(ProgressBar):
                 bar_format=_FORMAT,
             )
         else:
-            self._show(f"{trainer.max_steps:,} updates to do")
+            self._show()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
@@ -86,6 +88,7 @@ class RunProgressBar(ProgressBar):
         """Show progress if it is due."""
         if not self._enabled:
             return
+        self._evaluated = None
         if self._pause_began is not None:
             self._paused += time.monotonic() - self._pause_began
             self._pause_began = None
@@ -113,9 +116,14 @@ class RunProgressBar(ProgressBar):
             tqdm.write(" ".join(map(str, args)), file=sys.stderr)
 
     def _evaluating(self, member: str, done: int, episodes: int) -> None:
-        if time.monotonic() >= self._due:
+        now = time.monotonic()
+        if self._evaluated is None or member != self._evaluated[0] or done < self._evaluated[1]:
+            self._evaluation_began = now
+        self._evaluated = member, done
+        if now >= self._due:
             who = f"evaluating {member} alone" if member else "evaluating"
-            self._show(f"{who}: {done:,} of {episodes:,} episodes", *self._score())
+            since = duration(now - self._evaluation_began)
+            self._show(f"{who}: {done:,} of {episodes:,} episodes, {since}", *self._score())
 
     def _collecting(self, done: int, needed: int) -> None:
         """Show environment steps before an update; updates' speed does not count them."""
@@ -158,10 +166,10 @@ class RunProgressBar(ProgressBar):
         (since, first), (now, step) = self._anchors[0], self._anchors[-1]
         if step > first and now > since:
             speed = (step - first) / (now - since)
-            facts.append(f"{speed:.3g} updates/s")
             left = (trainer.max_steps - step) / speed + self._evaluation_seconds(trainer, module)
             if step < trainer.max_steps:
                 facts.append(f"{duration(left)} left")
+            facts.append(f"{speed:.3g} updates/s")
         facts += self._score()
         # The last member's share is the rest.
         for name, share in list(data.recent_shares().items())[:-1]:

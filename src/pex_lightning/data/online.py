@@ -38,6 +38,7 @@ from pex_lightning.seeding import derive_seed, global_seed
 _log = logging.getLogger(__name__)
 
 MOST_FRAMES_AT_ONCE = 100
+LONG_COLLECTION = 1_000
 STORED_KEYS = ("observation", "action", "next", "policy_index", "choice_probs")
 
 
@@ -102,7 +103,7 @@ class OnlineData(OfflineData):
         self.buffer_size = buffer_size
         self.num_collectors = num_collectors
         self.statistics = OnlineStatistics()
-        self.watch: Callable[[int, int], None] | None = None
+        self.watch: Callable[[int, int], None] = _unwatched
         self._online: ReplayBuffer = online_buffer(buffer_size)
         self._collection: Collection | None = None
         self._collected = self._under_way = self._first = self._stored = 0
@@ -242,12 +243,11 @@ class OnlineData(OfflineData):
         """Step the environment; whether it was done, rather than interrupted."""
         assert self._collection is not None
         trainer = self._bounded_trainer()
-        watch = self.watch if needed - self._collected > 1_000 else None
+        watch = self.watch if needed - self._collected > LONG_COLLECTION else _unwatched
         while self._collected < needed:
             if trainer.should_stop and self._world_size == 1:
                 return False
-            if watch is not None:
-                watch(self._collected, needed)
+            watch(self._collected, needed)
             count = self._under_way or min(needed - self._collected, self._most_at_once)
             self._under_way = 0
             self._keep(collected(self._collection, count, self.describe().env.id))
