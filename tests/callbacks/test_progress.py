@@ -9,7 +9,6 @@ import pytest
 from pex_lightning.callbacks import progress
 from pex_lightning.callbacks.evaluation import Evaluation
 from pex_lightning.callbacks.progress import RunProgressBar
-from pex_lightning.data import online
 
 
 class Terminal(io.StringIO):
@@ -27,7 +26,9 @@ def shown(toy: Any, name: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stderr", stream)
     evaluation = Evaluation(4, 5, seed=0, num_envs=2, members="ends")
     bar = RunProgressBar("online" if name == "PEX" else "offline", evaluation, 2, 2)
-    toy.fit(toy.algorithm(name), 15, callbacks=[evaluation, bar], enable_progress_bar=True)
+    settings = {"start_steps": 1500} if name == "PEX" else {}
+    data = toy.data_for(toy.algorithm(name), **settings)
+    toy.fit(toy.algorithm(name), 15, data, callbacks=[evaluation, bar], enable_progress_bar=True)
     return stream.getvalue().replace("\r", "\n").strip().splitlines()
 
 
@@ -42,18 +43,18 @@ def test_it_shows_the_stage_its_updates_the_score_and_who_acts(
     assert "return 15.0" in last
     assert "updates/s" in last
     assert ("offline acts" in last) == (name == "PEX")
-    assert ("25 env steps" in last) == (name == "PEX")
+    assert ("1,515 env steps" in last) == (name == "PEX")
 
 
 @pytest.mark.usefixtures("often")
 def test_it_tells_of_evaluations_and_of_the_time_left(
     toy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(online, "LONG_COLLECTION", 5)
+
     lines = shown(toy, "PEX", io.StringIO(), monkeypatch)
     assert any("evaluating: 2 of 4 episodes, 0 s" in line for line in lines)
     assert any("evaluating offline alone: 2 of 4 episodes" in line for line in lines)
-    assert any("collecting: 0 of 15 environment steps, return 15.0" in line for line in lines)
+    assert any("collecting: 0 of 1,505 environment steps, return 15.0" in line for line in lines)
     assert any("5 of 15 updates (33 %), " in line and " left, " in line for line in lines)
     assert not any("|" in line or "\x1b" in line for line in lines)
 

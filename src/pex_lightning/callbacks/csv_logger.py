@@ -7,6 +7,7 @@ import itertools
 import logging
 import re
 import shutil
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +21,15 @@ from pex_lightning.files.atomic import remove_leftovers, replaced
 
 _log = logging.getLogger(__name__)
 _STEP = re.compile(r"[0-9]{1,15}")
+_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 
 
 class MetricsCSV(Logger):
     """Writes `metrics.csv` with `step` (gradient steps) first and a column for each metric.
+
+    `seconds` is the wall time that the stage has run for, evaluations included. A resumed run goes
+    on from the last row that it keeps, so neither the time between its attempts nor the time of
+    updates that are done again counts. A file of a version that did not measure it stays without.
 
     Unlike Lightning's CSV logger it keeps an earlier run's rows when a run is resumed, dropping
     those after the step that it resumes from, and has no folders named by version. A damaged file
@@ -49,7 +55,9 @@ class MetricsCSV(Logger):
         self._file = directory / "metrics.csv"
         remove_leftovers(self._file)
         self._constants = dict(constants or {})
-        self._columns = ["step", *self._constants]
+        self._columns = ["step", "seconds", *self._constants]
+        self._began = time.monotonic()
+        self._measures_time = True
         self._rows: list[dict[str, Any]] = []
         if resume_step:
             self._read(resume_step)
@@ -79,6 +87,8 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add metrics to the row of `step`; the row is written at once."""
+        if self._measures_time:
+            metrics = {"seconds": round(time.monotonic() - self._began, 3), **metrics}
         new = [name for name in metrics if name not in self._columns]
         self._columns += new
         if self._rows and int(self._rows[-1]["step"]) == step:
@@ -118,8 +128,17 @@ class MetricsCSV(Logger):
                 self._keep_damaged(len(rows), lost)
         except OSError as error:
             raise UserError(f"{self._file} cannot be read or kept: {error.strerror}.") from error
-        self._columns = header + [name for name in self._columns if name not in header]
         self._rows += [row for row in rows if int(row["step"]) <= resume_step]
+        if self._rows:
+            self._go_on_measuring(self._rows[-1].get("seconds", ""))
+        self._columns = header + [name for name in self._columns if name not in header]
+
+    def _go_on_measuring(self, seconds: str) -> None:
+        if _SECONDS.fullmatch(seconds):
+            self._began -= float(seconds)
+            return
+        self._measures_time = False
+        self._columns.remove("seconds")
 
     @rank_zero_only
     def _keep_damaged(self, readable: int, lost: int) -> None:

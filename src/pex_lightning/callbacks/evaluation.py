@@ -14,6 +14,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pex_lightning.algorithms.base import Algorithm
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
 from pex_lightning.callbacks.interruptible import BrokenOffError, interruptible
+from pex_lightning.callbacks.loggers import log
 from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.data.description import DataDescription
 from pex_lightning.data.stage_data import stage_data
@@ -164,8 +165,7 @@ class Evaluation(Callback):
             metrics |= {f"eval/{name}": count for name, count in starts.items()}
         self.latest, self.evaluated_at = metrics, trainer.global_step
         module.on_evaluation(metrics)
-        for logger in trainer.loggers:
-            logger.log_metrics({**metrics, "env_steps": stage.env_steps}, trainer.global_step)
+        log(trainer, metrics)
         tensors = {name: torch.tensor(value) for name, value in metrics.items()}
         trainer.callback_metrics.update(tensors)
         seconds = time.perf_counter() - start
@@ -239,10 +239,16 @@ class Evaluation(Callback):
 def evaluation_metrics(
     result: EvaluationResult, data: DataDescription, prefix: str = "eval"
 ) -> dict[str, float]:
-    """`return`, `length` and, if known, `success` and `score`, after a prefix and a slash."""
+    """Means over the episodes of an evaluation, after a prefix and a slash.
+
+    `return`, with its standard deviation over the episodes beside it (`return_std`, divided by E),
+    `length`, the number of `episodes` E, and, if known, `success` and `score`.
+    """
     metrics = {
         f"{prefix}/return": result.return_mean,
+        f"{prefix}/return_std": result.return_std,
         f"{prefix}/length": float(result.lengths.mean()),
+        f"{prefix}/episodes": float(result.episodes),
     }
     if result.success_rate is not None:
         metrics[f"{prefix}/success"] = result.success_rate

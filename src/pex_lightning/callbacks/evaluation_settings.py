@@ -7,6 +7,7 @@ from typing import get_args
 
 from pex_lightning.callbacks.evaluation import MembersWhen
 from pex_lightning.errors import check_range
+from pex_lightning.seeding import derive_seed
 
 
 @dataclass(frozen=True)
@@ -42,3 +43,7 @@ class EvaluationSettings:
         check_range("--evaluation.seed", self.seed, (self.seed or 0) >= 0, "0 or more")
         known = get_args(MembersWhen)
         check_range("--evaluation.members", self.members, self.members in known, " or ".join(known))
+
+    def first_seed(self, run_seed: int) -> int:
+        """Seed of the first episode of every evaluation in a run of this seed."""
+        return derive_seed("evaluation", run_seed) % 2**31 if self.seed is None else self.seed

@@ -11,6 +11,7 @@ from tensordict import TensorDictBase
 from pex_lightning.algorithms.base import Algorithm
 from pex_lightning.algorithms.diagnosis import diagnose
 from pex_lightning.callbacks.evaluation import Evaluation
+from pex_lightning.callbacks.loggers import log
 from pex_lightning.data.stage_data import stage_data
 
 
@@ -59,12 +60,9 @@ class TrainMetrics(Callback):
         for name, value in diagnose(module, batch).items():
             metrics[f"train/{name}"] = value
         metrics["train/updates_per_second"] = steps / (now - self._since)
-        data = stage_data(trainer)
-        for name, value in data.take_statistics().items():
+        for name, value in stage_data(trainer).take_statistics().items():
             metrics[f"train/{name}"] = value
-        metrics["env_steps"] = data.env_steps
-        for logger in trainer.loggers:
-            logger.log_metrics(metrics, trainer.global_step)
+        log(trainer, metrics)
         self._logged_at, self._since = trainer.global_step, now
         self.latest, self.reported_at = metrics, trainer.global_step
 

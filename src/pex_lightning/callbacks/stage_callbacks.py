@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
 
 from pex_lightning.callbacks.checkpoint import RunCheckpoint
-from pex_lightning.callbacks.csv_logger import MetricsCSV
 from pex_lightning.callbacks.diagnostics import DiagnosticsSummary
 from pex_lightning.callbacks.evaluation import Evaluation
 from pex_lightning.callbacks.evaluation_settings import EvaluationSettings
 from pex_lightning.callbacks.failure_signs import FailureSigns
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
+from pex_lightning.callbacks.loggers import LoggedStage, LoggerName, start_loggers
 from pex_lightning.callbacks.metrics import TrainMetrics
 from pex_lightning.callbacks.progress import RunProgressBar
 from pex_lightning.callbacks.status import StatusFile
 from pex_lightning.data.description import DataDescription
-from pex_lightning.seeding import derive_seed
+from pex_lightning.handover import Checkpoint
 
 
 def stage_callbacks(
@@ -51,7 +51,7 @@ def stage_callbacks(
     evaluation = Evaluation(
         episodes=settings.episodes,
         every=settings.every,
-        seed=derive_seed("evaluation", seed) % 2**31 if settings.seed is None else settings.seed,
+        seed=settings.first_seed(seed),
         num_envs=settings.num_envs,
         interrupt=interrupt,
         members=settings.members,
@@ -69,18 +69,25 @@ def stage_callbacks(
 
 
 def stage_loggers(
-    directory: Path, data: DataDescription, resume_step: int = 0, configured: Any = None
-) -> list[Logger] | bool:
-    """Ours, then those that the user configured; none where they said `false`.
+    names: Sequence[LoggerName],
+    root: Path,
+    run: str,
+    stage: str,
+    data: DataDescription,
+    resume: Checkpoint | None = None,
+    configured: Any = None,
+) -> list[Logger]:
+    """Loggers by name, then those that the user configured.
 
     Args:
-        directory: The stage's folder.
+        names: As for `--run.loggers`.
+        root: Folder of all runs.
+        run: The run's name.
+        stage: `offline` or `online`.
         data: What the stage learns from.
-        resume_step: The gradient step from which it goes on.
+        resume: The checkpoint from which it goes on.
         configured: The Trainer's argument `logger`.
     """
-    if configured is False:
-        return False
     is_d4rl = data.d4rl_score()
     dataset = {
         "dataset": data.dataset,
@@ -88,12 +95,19 @@ def stage_loggers(
         "env": data.env.id,
         "d4rl_score": "unknown" if is_d4rl is None else str(is_d4rl).lower(),
     }
-    loggers: list[Logger] = [
-        MetricsCSV(directory, resume_step, dataset),
-        TensorBoardLogger(str(directory), name="", version="", purge_step=resume_step or None),
-    ]
-    if configured is not None and configured is not True:
-        loggers += configured if isinstance(configured, list) else [configured]
-    for logger in loggers:
+    header = None if resume is None else resume.header
+    logged = LoggedStage(
+        run=run,
+        root=root,
+        name=stage,
+        directory=root / run / stage,
+        dataset=dataset,
+        resumed_at=None if header is None else (header.gradient_steps, header.env_steps),
+    )
+    loggers = start_loggers(names, logged)
+    if configured is None or configured is True:
+        return loggers
+    own = configured if isinstance(configured, list) else [configured]
+    for logger in own:
         logger.log_hyperparams(dataset)
-    return loggers
+    return [*loggers, *own]

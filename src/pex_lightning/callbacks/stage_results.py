@@ -62,7 +62,7 @@ def stage_results(stage: Path, episodes: int, until: int | None = None) -> Stage
 
     Args:
         stage: The folder.
-        episodes: Episodes of an evaluation.
+        episodes: Episodes of an evaluation, where the file does not say it.
         until: Leave out what is later than this gradient step.
     """
     try:
@@ -86,6 +86,9 @@ def _evaluated(row: Mapping[str, str], unit: str, episodes: int) -> Evaluated | 
     value, mean = _number(row, f"eval/{unit}"), _number(row, "eval/return")
     if not math.isfinite(value):
         return None
+    counted = _number(row, "eval/episodes")
+    # Runs of earlier versions did not log it.
+    episodes = int(counted) if counted >= 1 else episodes
     rate = _number(row, "eval/success")
     success = of_rate(rate, episodes) if 0.0 <= rate <= 1.0 else None
     reference = score_reference(row.get("env", "")) if unit == "score" else None

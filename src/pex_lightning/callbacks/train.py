@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.loggers.logger import Logger
 
 from pex_lightning.algorithms.base import Algorithm
 from pex_lightning.callbacks.checkpoint import LAST
 from pex_lightning.callbacks.evaluation_settings import EvaluationSettings
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
+from pex_lightning.callbacks.loggers import LoggerName
 from pex_lightning.callbacks.messages import as_on_the_command_line
 from pex_lightning.callbacks.run_summary import RunEnd, code_flags, run_summary
 from pex_lightning.callbacks.stage_callbacks import stage_callbacks, stage_loggers
@@ -98,8 +100,12 @@ def train(
             interrupt=interrupt,
             progress=trainer.get("enable_progress_bar") is not False,
         )
-        step = 0 if before is None else before.header.gradient_steps
-        loggers = stage_loggers(directory, data.describe(), step, trainer.pop("logger", None))
+        own = trainer.pop("logger", None)
+        loggers: list[Logger] = []
+        if own is not False:
+            names: tuple[LoggerName, ...] = ("csv", "tensorboard")
+            run = Path(folder)
+            loggers = stage_loggers(names, run.parent, run.name, name, data.describe(), before, own)
         used = Trainer(
             max_steps=max_steps,
             callbacks=[*trainer.pop("callbacks", ()), *callbacks],

@@ -17,6 +17,7 @@ from pex_lightning.cli.fit_help import full_help, perhaps_list_classes
 from pex_lightning.cli.offline_reuse import forgotten, run_offline_stage
 from pex_lightning.cli.own_code import find_own_modules
 from pex_lightning.cli.parser import FitCLI, parse_fit
+from pex_lightning.cli.provenance import recorded
 from pex_lightning.cli.ranks import Ranks, is_started_by_us
 from pex_lightning.cli.run_folder import delete_stage, last_of, owned_by_this_run, scratch
 from pex_lightning.cli.run_report import RunReport
@@ -56,7 +57,7 @@ class Run:
     """A run: its main stage and, if there is one, the offline stage before it."""
 
     def __init__(self, cli: FitCLI, ranks: Ranks, root: str | None = None) -> None:
-        self._ranks = ranks
+        self._ranks, self._arguments = ranks, cli.arguments
         self._settings: RunSettings = cli.setting("run")
         if root is not None:
             self._settings = replace(self._settings, root=root)
@@ -100,7 +101,11 @@ class Run:
                 and self._report.is_finished(checkpoint)
             ):
                 return 0
-            return self._train(resumed, checkpoint, self._given_offline_checkpoints())
+            given = self._given_offline_checkpoints()
+            goes_on = self._ckpt_path is not None
+            with recorded(self._main, self._arguments, checkpoint, goes_on=goes_on) as attempt:
+                attempt.exit_code = self._train(resumed, checkpoint, given)
+            return attempt.exit_code
 
     def _train(
         self, resumed: Stage | None, checkpoint: Checkpoint | None, given: list[Checkpoint]
@@ -270,6 +275,6 @@ class Run:
             config=cli.resolved(),
             seed=cli.seed(),
             evaluation=cli.evaluation(name),
-            save_every=self._settings.save_every,
+            settings=self._settings,
             flags="trainer",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,13 +34,14 @@ def parse_fit(args: list[str]) -> FitCLI:
     Raises:
         UserError: An argument is wrong; for a misspelt key the message suggests a valid one.
     """
+    given = args
     args = under_a_new_name(expand_bases(with_integers(args)))
     for arg in args:
         if any("\ud800" <= letter <= "\udfff" for letter in arg):
             raise UserError(f"the argument {shortened(arg)!r} is not valid UTF-8.")
     limit_values(_MODE)
     try:
-        return FitCLI(args)
+        return FitCLI(args, given)
     except OmegaConfBaseException as error:
         reason = shortened(in_one_line(error))
         raise UserError(f"--{error.full_key} cannot be resolved ({reason}).") from error
@@ -50,9 +52,15 @@ def parse_fit(args: list[str]) -> FitCLI:
 
 
 class FitCLI(LightningCLI):
-    """Parses `fit`'s arguments; builds the model and the data, but runs nothing."""
+    """Parses `fit`'s arguments; builds the model and the data, but runs nothing.
 
-    def __init__(self, args: ArgsType = None) -> None:
+    Args:
+        args: The arguments, with the bases of configuration files as files of their own.
+        given: The arguments as the user gave them, for the record.
+    """
+
+    def __init__(self, args: ArgsType = None, given: Sequence[str] = ()) -> None:
+        self.arguments = tuple(given)
         # Interpolations are resolved after all files and overrides are merged.
         set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
         super().__init__(

@@ -49,7 +49,7 @@ def _run_settings(file: Path) -> dict[str, Any]:
 def _wrote(run: dict[str, Any], file: Path) -> bool:
     """Whether the run of these settings wrote the file that they are in."""
     folder = Path(str(run.get("root"))) / str(run.get("name"))
-    names = [folder.resolve() / stage / "config.yaml" for stage in _STAGES]
+    names = [folder.resolve() / place / "config.yaml" for place in ("", *_STAGES)]
     return file.resolve() in names
 
 

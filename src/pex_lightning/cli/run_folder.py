@@ -22,6 +22,7 @@ _WRITTEN = (
     "stage.json",
     "metrics.csv",
     "status.json",
+    "loggers.json",
     "metrics-damaged-*.csv",
     "hparams.yaml",
     "events.out.tfevents.*",

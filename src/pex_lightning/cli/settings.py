@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from pex_lightning.callbacks.loggers import LoggerName
 from pex_lightning.calls import DEFAULT_SECONDS
 from pex_lightning.errors import check_range
 
@@ -21,6 +22,8 @@ class RunSettings:
         save_every: Gradient steps between two checkpoints.
         env_timeout: Seconds that one call of an environment (its constructor, reset, step or
             close) may take before it counts as hanging; 0 waits for ever.
+        loggers: Where the metrics of both stages go: `csv` (metrics.csv, which reports and
+            summaries read), `tensorboard`, `wandb`, `mlflow`.
     """
 
     name: str = "default"
@@ -28,6 +31,7 @@ class RunSettings:
     overwrite: bool = False
     save_every: int = 5_000
     env_timeout: float = DEFAULT_SECONDS
+    loggers: list[LoggerName] = field(default_factory=lambda: ["csv", "tensorboard"])
 
     def __post_init__(self) -> None:
         path = Path(self.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from pex_lightning.algorithms import Algorithm
@@ -17,8 +19,10 @@ from pex_lightning.algorithms.checks import check_precision, default_hyper_param
 from pex_lightning.callbacks.checkpoint import BEST, LAST
 from pex_lightning.callbacks.evaluation_settings import EvaluationSettings
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
+from pex_lightning.callbacks.loggers import end_loggers
 from pex_lightning.callbacks.stage_callbacks import stage_callbacks, stage_loggers
 from pex_lightning.cli.ranks import Ranks, check_strategy
+from pex_lightning.cli.settings import RunSettings
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.errors import UserError, in_one_line
 from pex_lightning.files.atomic import remove_leftovers, replaced
@@ -70,7 +74,7 @@ class Stage:
         config: The resolved configuration of the whole run, YAML.
         seed: The run's seed.
         evaluation: How the policy is evaluated.
-        save_every: Gradient steps between checkpoints.
+        settings: Settings of the run.
         flags: Where its Trainer's arguments are on the command line.
         place: Its number among the stages of the run, and how many these are.
     """
@@ -83,7 +87,7 @@ class Stage:
     config: str
     seed: int
     evaluation: EvaluationSettings
-    save_every: int
+    settings: RunSettings
     flags: str
     place: tuple[int, int] = (1, 1)
 
@@ -107,6 +111,11 @@ class Stage:
     def max_steps(self) -> int:
         """Gradient steps that the stage ends with."""
         return int(self.trainer_args["max_steps"])
+
+    @property
+    def evaluation_seed(self) -> int:
+        """Seed of the first episode of every evaluation."""
+        return self.evaluation.first_seed(self.seed)
 
     def check_resume(self, checkpoint: Checkpoint) -> None:
         """Refuse a checkpoint that this stage cannot go on from.
@@ -156,8 +165,10 @@ class Stage:
         self.data.setup()
         seed_everything(derive_seed("stage", self.seed, self.name) % 2**32, verbose=False)
         interrupt = GracefulInterrupt()
+        loggers: list[Logger] = []
         try:
-            trainer = self._trainer(interrupt, resume)
+            loggers += self._loggers(resume)
+            trainer = self._trainer(interrupt, loggers)
             with ranks.training(trainer):
                 trainer.fit(
                     self.module,
@@ -181,9 +192,11 @@ class Stage:
                 f"--ckpt_path {resume.path}: the state of its training is damaged or was altered "
                 f"({in_one_line(error)}). Take another checkpoint; its policy can be used as it is."
             ) from error
+        finally:
+            end_loggers(loggers, failed=sys.exc_info()[0] is not None)
         return StageEnd(interrupt.received, trainer.global_step, trainer.max_steps)
 
-    def _trainer(self, interrupt: GracefulInterrupt, resume: Checkpoint | None) -> Trainer:
+    def _trainer(self, interrupt: GracefulInterrupt, loggers: list[Logger]) -> Trainer:
         callbacks = stage_callbacks(
             self.directory,
             self.name,
@@ -192,17 +205,14 @@ class Stage:
             else self.evaluation,
             acts=self.data.steps_environment,
             seed=self.seed,
-            save_every=self.save_every,
+            save_every=self.settings.save_every,
             progress=self.trainer_args.get("enable_progress_bar") is not False,
             place=self.place,
             interrupt=interrupt,
         )
         arguments = dict(self.trainer_args)
         arguments["callbacks"] = [*(arguments.get("callbacks") or []), *callbacks]
-        step = 0 if resume is None else resume.header.gradient_steps
-        arguments["logger"] = stage_loggers(
-            self.directory, self.data.describe(), step, arguments.get("logger")
-        )
+        arguments["logger"] = loggers
         return self._build_trainer(arguments)
 
     def _build_trainer(self, arguments: dict[str, Any]) -> Trainer:
@@ -215,6 +225,14 @@ class Stage:
             raise UserError(
                 f"--{self.flags}.*: Lightning refuses these settings: {error}"
             ) from error
+
+    def _loggers(self, resume: Checkpoint | None) -> list[Logger]:
+        """Those of `--run.loggers`, then those of the Trainer's arguments."""
+        configured = self.trainer_args.get("logger")
+        if configured is False or self.trainer_args.get("fast_dev_run"):
+            return []
+        names, root, run = self.settings.loggers, Path(self.settings.root), self.settings.name
+        return stage_loggers(names, root, run, self.name, self.data.describe(), resume, configured)
 
     @rank_zero_only
     def _write_config(self) -> None:

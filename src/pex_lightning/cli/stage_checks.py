@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pex_lightning.callbacks.loggers import check_installed
 from pex_lightning.cli.ranks import check_same_processes
 from pex_lightning.cli.stage import Stage
 from pex_lightning.errors import UserError
@@ -42,6 +43,7 @@ def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bo
             f"{name} starts from an offline stage: give --offline.ckpt_path FILE, or describe "
             "one under `offline:` as conf/pointmaze.yaml does."
         )
+    check_installed(main.settings.loggers)
     trainer = main.check_trainer()
     if offline is None:
         return
@@ -50,6 +52,12 @@ def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bo
         raise UserError(
             f"--offline.model {offline.algorithm} steps an environment, which the "
             "offline stage does not. Use a method that learns from a dataset, such as IQL."
+        )
+    logger = main.trainer_args.get("logger")
+    if logger not in (None, True) and offline.trainer_args.get("logger") is None:
+        raise UserError(
+            "--trainer.logger reaches the online stage alone. Choose the loggers of both stages "
+            "with --run.loggers, or give --offline.trainer.logger as well."
         )
     ours, theirs = module.hparams, offline.module.hparams
     agents, before = ours.get(ENSEMBLE_SETTING), theirs.get(ENSEMBLE_SETTING)

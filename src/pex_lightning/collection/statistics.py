@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,8 +63,9 @@ class OnlineStatistics:
 
         `NAME_policy_share`: share of frames in which member `NAME` acted, if there are
         several. `choice_entropy`: mean entropy of the choice between members, in nats.
-        `episodes`: episodes ended since the run began. `episode_return`: mean raw return of
-        the episodes that ended since the last call.
+        `episodes`: episodes ended since the run began. `episode_return` and
+        `episode_return_std`: mean and standard deviation of the raw returns of the episodes that
+        ended since the last call.
         """
         if self._frames == 0:
             return {}
@@ -74,7 +76,8 @@ class OnlineStatistics:
         means["choice_entropy"] = float(self._entropy) / self._frames
         means["episodes"] = float(self.episodes)
         if self._returns:
-            means["episode_return"] = sum(self._returns) / len(self._returns)
+            means["episode_return"] = statistics.fmean(self._returns)
+            means["episode_return_std"] = statistics.pstdev(self._returns)
         self._clear()
         return means
 

@@ -20,7 +20,7 @@ from pex_lightning.data.loader import ChunkLoader
 from pex_lightning.data.mixing import Mix, Mixing
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.ranks import gathered
-from pex_lightning.data.schedule import OfflineShare, chunk_updates
+from pex_lightning.data.schedule import OfflineShare, chunk_updates, unwatched
 from pex_lightning.envs.factory import EnvFactory
 from pex_lightning.errors import check_range, in_one_line
 from pex_lightning.replay.layout import RowSizes
@@ -38,7 +38,6 @@ from pex_lightning.seeding import derive_seed, global_seed
 _log = logging.getLogger(__name__)
 
 MOST_FRAMES_AT_ONCE = 100
-LONG_COLLECTION = 1_000
 STORED_KEYS = ("observation", "action", "next", "policy_index", "choice_probs")
 
 
@@ -103,7 +102,7 @@ class OnlineData(OfflineData):
         self.buffer_size = buffer_size
         self.num_collectors = num_collectors
         self.statistics = OnlineStatistics()
-        self.watch: Callable[[int, int], None] = _unwatched
+        self.watch: Callable[[int, int], None] = unwatched
         self._online: ReplayBuffer = online_buffer(buffer_size)
         self._collection: Collection | None = None
         self._collected = self._under_way = self._first = self._stored = 0
@@ -243,7 +242,7 @@ class OnlineData(OfflineData):
         """Step the environment; whether it was done, rather than interrupted."""
         assert self._collection is not None
         trainer = self._bounded_trainer()
-        watch = self.watch if needed - self._collected > LONG_COLLECTION else _unwatched
+        watch = self.watch if needed - self._collected > 1_000 else unwatched
         while self._collected < needed:
             if trainer.should_stop and self._world_size == 1:
                 return False

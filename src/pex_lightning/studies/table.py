@@ -46,7 +46,7 @@ _SCHEMA = pa.schema(
     metadata={_FORMAT_KEY: str(TABLE_FORMAT)},
 )
 COLUMNS = tuple(_SCHEMA.names)
-_NO_METRICS = {"step", "env_steps", "dataset", "fingerprint", "env", "d4rl_score"}
+_NO_METRICS = {"step", "seconds", "env_steps", "dataset", "fingerprint", "env", "d4rl_score"}
 """Columns of `metrics.csv` that are no metrics."""
 _STAGES = ("offline", "online")
 _COUNT = re.compile(r"[0-9]{1,15}")
