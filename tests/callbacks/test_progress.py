@@ -24,7 +24,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def shown(toy: Any, name: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(sys, "stderr", stream)
-    evaluation = Evaluation(4, 5, seed=0, num_envs=2, members="ends")
+    evaluation = Evaluation(4, 5, seed=0, num_envs=1, members="ends")
     bar = RunProgressBar("online" if name == "PEX" else "offline", evaluation, 2, 2)
     settings = {"start_steps": 1500} if name == "PEX" else {}
     data = toy.data_for(toy.algorithm(name), **settings)
@@ -55,7 +55,7 @@ def test_it_tells_of_evaluations_and_of_the_time_left(
     assert any("evaluating: 2 of 4 episodes, 0 s" in line for line in lines)
     assert any("evaluating offline alone: 2 of 4 episodes" in line for line in lines)
     assert any("collecting: 0 of 1,505 environment steps, return 15.0" in line for line in lines)
-    assert any("5 of 15 updates (33 %), " in line and " left, " in line for line in lines)
+    assert any("10 of 15 updates (67 %), " in line and " left, " in line for line in lines)
     assert not any("|" in line or "\x1b" in line for line in lines)
 
 
