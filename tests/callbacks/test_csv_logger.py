@@ -8,10 +8,16 @@ from pex_lightning.errors import UserError
 
 
 def read(folder: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns and the rows, without the time."""
     with (folder / "metrics.csv").open(newline="") as file:
         reader = csv.DictReader(file)
-        rows = list(reader)
-    return list(reader.fieldnames or []), rows
+        rows = [{name: row[name] for name in row if name != "seconds"} for row in reader]
+    return [name for name in reader.fieldnames or [] if name != "seconds"], rows
+
+
+def seconds(folder: Path) -> list[float]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [float(row["seconds"]) for row in csv.DictReader(file)]
 
 
 def steps(folder: Path) -> list[int]:
@@ -33,6 +39,44 @@ def test_a_row_a_step_and_a_column_a_metric_written_at_once(tmp_path: Path) -> N
         ["20", "", "0.5", ""],
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+class Clock:
+    """Stands in for `time`."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_time_runs_on_over_a_resume_without_what_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("pex_lightning.callbacks.csv_logger.time", clock)
+    logger = MetricsCSV(tmp_path)
+    for step in (0, 10, 20):
+        clock.now += 1.5
+        logger.log_metrics({"a": 1.0}, step)
+    clock.now = 7.0
+    logger = MetricsCSV(tmp_path, resume_step=10)
+    clock.now += 0.25
+    logger.log_metrics({"a": 1.0}, 20)
+    assert steps(tmp_path) == [0, 10, 20]
+    assert seconds(tmp_path) == [1.5, 3.0, 3.25]
+
+
+@pytest.mark.parametrize("cell", ["-1", "nan", "soon", "1e999"])
+def test_a_file_without_time_is_resumed_without(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "metrics.csv").write_text("step,a\n10,1.0\n")
+    MetricsCSV(tmp_path, resume_step=10).log_metrics({"a": 2.0}, 20)
+    assert (tmp_path / "metrics.csv").read_text().split() == ["step,a", "10,1.0", "20,2.0"]
+    (tmp_path / "metrics.csv").write_text(f"step,seconds\n10,{cell}\n")
+    MetricsCSV(tmp_path, resume_step=10).log_metrics({"a": 2.0}, 20)
+    rows = (tmp_path / "metrics.csv").read_text().split()
+    assert rows == ["step,seconds,a", f"10,{cell},", "20,,2.0"]
 
 
 def test_numbers_keep_their_digits(tmp_path: Path) -> None:

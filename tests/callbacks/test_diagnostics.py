@@ -52,7 +52,12 @@ def test_it_says_who_acted_and_what_each_member_is_worth(toy: Any, messages: Any
         # The toy's episodes are all worth the same.
         assert member["alone"] == {"return": 15.0, "step": 20.0}
         assert isinstance(member["q_at_end"], float)
-    assert found["evaluation"] == {"return": 15.0, "length": 5.0}
+    assert found["evaluation"] == {
+        "return": 15.0,
+        "return_std": 0.0,
+        "length": 5.0,
+        "episodes": 2.0,
+    }
     assert set(found["training"]["q_disagreement"]) == {"start", "end"}
     assert found["signs"][0]["sign"] == "entropy_collapsed"
     assert found["signs"][0]["step"] == 10

@@ -36,7 +36,12 @@ def test_it_runs_at_the_start_at_its_interval_and_at_the_end(toy: Any) -> None:
     # An episode of the toy is cut after 5 steps worth 1 + … + 5; reports are raw.
     assert all(float(row["eval/return"]) == 15.0 for row in found)
     assert all(float(row["eval/length"]) == 5.0 for row in found)
-    assert evaluation.latest == {"eval/return": 15.0, "eval/length": 5.0}
+    assert evaluation.latest == {
+        "eval/return": 15.0,
+        "eval/return_std": 0.0,
+        "eval/length": 5.0,
+        "eval/episodes": 2.0,
+    }
 
 
 def test_online_rows_say_how_many_environment_steps_there_were(toy: Any) -> None:
@@ -69,6 +74,7 @@ def test_a_score_is_logged_where_a_reference_is_known(
     result = EvaluationResult(np.array([1.0, 1.0, 0.0, 1.0]), np.array([3, 4, 5, 6]), None)
     metrics = evaluation_metrics(result, toy.description(id=env_id))
     assert metrics.pop("eval/score", None) == (None if score is None else pytest.approx(score))
+    assert metrics.pop("eval/return_std") == pytest.approx(3**0.5 / 4)
     assert metrics == {"eval/return": 0.75, "eval/length": 4.5}
 
 
@@ -136,7 +142,8 @@ def test_a_member_alone_acts_as_that_member_on_the_same_starts(
 
 def test_one_policy_has_no_members_to_evaluate(toy: Any) -> None:
     evaluation = train(toy, 5, 5, members="always")
-    assert set(evaluation.latest) == {"eval/return", "eval/length"}
+    names = {"eval/return", "eval/return_std", "eval/length", "eval/episodes"}
+    assert set(evaluation.latest) == names
 
 
 @pytest.mark.parametrize("able", [(), (0,), (1,)])

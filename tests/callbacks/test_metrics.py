@@ -64,6 +64,7 @@ def test_online_rows_also_say_who_acted(toy: Any) -> None:
         assert 0 <= row["train/offline_policy_share"] <= 1
         assert 0 <= row["train/choice_entropy"] <= 0.6932
         assert row["train/episode_return"] == 15.0
+        assert row["train/episode_return_std"] == 0.0
         assert {"train/q/offline", "train/q/online"} <= set(row)
         assert 0 <= row["train/choice_entropy_fraction"] <= 1
         assert row["train/admitted"] == 1

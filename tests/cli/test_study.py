@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -11,47 +10,18 @@ import yaml
 from pex_lightning.cli.study import read_study
 from pex_lightning.studies.records import find_runs, read_record
 from pex_lightning.studies.table import read_table
+from tiny_studies import TINY, write_study
 
-TINY = {
-    "data.rows": 2000,
-    "data.batch_size": 8,
-    "model.hidden_dims": [16, 16],
-    "trainer.max_steps": 40,
-    "offline.max_steps": 40,
-    "data.start_steps": 50,
-    "data.chunk_size": 5,
-    "evaluation.episodes": 2,
-    "evaluation.every": 20,
+BOTH = {
+    "pex": {"config": ["conf/methods/pex.yaml"]},
+    "direct": {"config": ["conf/methods/direct.yaml"]},
 }
-
-
-def write_study(root: Path, **changes: Any) -> Path:
-    study = {
-        "name": "demo",
-        "root": str(root),
-        "seeds": [0],
-        "jobs": 2,
-        "set": TINY,
-        "tasks": {"maze": {"config": ["conf/pointmaze.yaml"]}},
-        "variants": {
-            "pex": {"config": ["conf/methods/pex.yaml"]},
-            "direct": {"config": ["conf/methods/direct.yaml"]},
-        },
-        **changes,
-    }
-    path = root / "demo.yaml"
-    path.write_text(yaml.safe_dump({"study": study}, sort_keys=False))
-    return path
 
 
 @pytest.mark.slow
 def test_a_study_runs_sums_up_and_is_done(command, tmp_path: Path) -> None:
     gone = {"data.path": str(tmp_path / "gone.hdf5"), "data.source": "file"}
-    variants = {
-        "pex": {"config": ["conf/methods/pex.yaml"]},
-        "direct": {"config": ["conf/methods/direct.yaml"]},
-        "broken": {"config": ["conf/methods/direct.yaml"], "set": gone},
-    }
+    variants = {**BOTH, "broken": {"config": ["conf/methods/direct.yaml"], "set": gone}}
     file = write_study(tmp_path, variants=variants)
     outcome = command("study", "--config", str(file))
     assert outcome.code == 1, outcome.err
@@ -90,8 +60,7 @@ def test_a_study_runs_sums_up_and_is_done(command, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_dry_run_measures_and_starts_nothing(command, tmp_path: Path) -> None:
-    variants = {"direct": {"config": ["conf/methods/direct.yaml"]}}
-    file = write_study(tmp_path, variants=variants, seeds=[0, 1, 2])
+    file = write_study(tmp_path, seeds=[0, 1, 2])
     outcome = command("study", "--config", str(file), "--dry_run")
     assert outcome.code == 0, outcome.err
     assert "3 runs" in outcome.out
@@ -119,7 +88,7 @@ def test_a_mistake_in_one_variant_is_said_before_anything_starts(
     [
         (["--study.seeds", "[0, 0]"], ["--study.seeds"]),
         (["--study.sedes", "[0]"], ["sedes"]),
-        (["--study.retry", "maze-pex-7"], ["maze-pex-7", "no failed run"]),
+        (["--study.retry", "maze-direct-7"], ["maze-direct-7", "no failed run"]),
         (["--config", "conf/studies/none.yaml"], ["conf/studies/none.yaml"]),
         (["--study.backend", "ray", "--study.address", "127.0.0.1:1"], ["127.0.0.1:1"]),
     ],
@@ -134,7 +103,7 @@ def test_wrong_arguments_are_refused(
 
 
 def test_files_are_merged_name_by_name(tmp_path: Path) -> None:
-    write_study(tmp_path)
+    write_study(tmp_path, variants=BOTH)
     more = {
         "variants": {"pex": {"set": {"model.beta": 3.0}}, "direct": None, "new": {}},
         "set": {"trainer.max_steps": 20},

@@ -10,23 +10,12 @@ from typing import Any
 
 import psutil
 import pytest
-import yaml
 
 from pex_lightning.callbacks.status import read_status
 from pex_lightning.studies.records import read_record
+from tiny_studies import write_study
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'pex-lightning[ray]'")
-
-TINY = {
-    "data.rows": 2000,
-    "data.batch_size": 8,
-    "model.hidden_dims": [16, 16],
-    "offline.max_steps": 20,
-    "data.start_steps": 50,
-    "data.chunk_size": 5,
-    "evaluation.episodes": 1,
-    "run.save_every": 100,
-}
 
 
 @pytest.fixture
@@ -40,20 +29,6 @@ def cluster() -> Iterator[Any]:
     finally:
         ray.shutdown()
         made.shutdown()
-
-
-def write_study(root: Path, steps: int, seeds: list[int]) -> Path:
-    study = {
-        "name": "cluster",
-        "root": str(root),
-        "seeds": seeds,
-        "set": {**TINY, "trainer.max_steps": steps, "evaluation.every": steps},
-        "tasks": {"maze": {"config": ["conf/pointmaze.yaml"]}},
-        "variants": {"direct": {"config": ["conf/methods/direct.yaml"]}},
-    }
-    path = root / "study.yaml"
-    path.write_text(yaml.safe_dump({"study": study}))
-    return path
 
 
 def study(command: Any, cluster: Any, file: Path) -> subprocess.Popen[str]:
@@ -79,8 +54,8 @@ def test_a_run_whose_node_dies_goes_on_elsewhere_from_its_checkpoint(
 ) -> None:
     for _ in range(2):
         cluster.add_node(num_cpus=1)
-    live = study(command, cluster, write_study(tmp_path, 3_000, [0, 1]))
-    run = tmp_path / "cluster" / "maze-direct-0"
+    live = study(command, cluster, write_study(tmp_path, 3_000, seeds=[0, 1]))
+    run = tmp_path / "demo" / "maze-direct-0"
     last = run / "online" / "checkpoints" / "last.ckpt"
     try:
         wait_for(last.exists, live, 200)
@@ -90,7 +65,7 @@ def test_a_run_whose_node_dies_goes_on_elsewhere_from_its_checkpoint(
         live.kill()
     assert live.returncode == 0, out + err
     for seed in (0, 1):
-        assert read_record(tmp_path / "cluster" / f"maze-direct-{seed}").state == "finished"
+        assert read_record(tmp_path / "demo" / f"maze-direct-{seed}").state == "finished"
     status = read_status(run / "online")
     assert status is not None
     assert status.gradient_steps == 3_000
@@ -102,8 +77,8 @@ def test_a_run_whose_node_dies_goes_on_elsewhere_from_its_checkpoint(
 def test_a_study_on_ray_that_is_stopped_saves(command, wait_for, cluster, tmp_path: Path) -> None:
     cluster.add_node(num_cpus=1)
     # The second run waits in Ray's queue.
-    live = study(command, cluster, write_study(tmp_path, 10**6, [0, 1]))
-    run = tmp_path / "cluster" / "maze-direct-0"
+    live = study(command, cluster, write_study(tmp_path, 10**6, seeds=[0, 1]))
+    run = tmp_path / "demo" / "maze-direct-0"
     try:
         wait_for(lambda: read_status(run / "online") is not None, live, 200)
         live.terminate()

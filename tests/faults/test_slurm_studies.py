@@ -7,51 +7,28 @@ import signal
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pex_lightning.callbacks.status import read_status
 from pex_lightning.studies.plan import PlannedRun, RunShape
 from pex_lightning.studies.records import RunRecord, read_record, write_record
 from pex_lightning.studies.slurm import SlurmRunner
+from tiny_studies import write_study
 
 submitit = pytest.importorskip(
     "submitit", reason="needs submitit: pip install 'pex-lightning[slurm]'"
 )
 
-ROOT = Path(__file__).resolve().parents[2]
-TINY = {
-    "data.rows": 2000,
-    "data.batch_size": 8,
-    "model.hidden_dims": [16, 16],
-    "offline.max_steps": 20,
-    "data.start_steps": 50,
-    "data.chunk_size": 5,
-    "evaluation.episodes": 1,
-    "run.save_every": 100,
-}
-
 
 def study(root: Path, steps: int) -> list[str]:
-    content = {
-        "name": "jobs",
-        "root": str(root),
-        "seeds": [0],
-        "backend": "slurm",
-        "slurm": {"cluster": "local", "timeout_min": 30},
-        "set": {**TINY, "trainer.max_steps": steps, "evaluation.every": steps},
-        "tasks": {"maze": {"config": ["conf/pointmaze.yaml"]}},
-        "variants": {"direct": {"config": ["conf/methods/direct.yaml"]}},
-    }
-    path = root / "study.yaml"
-    path.write_text(yaml.safe_dump({"study": content}))
-    return ["study", "--config", str(path)]
+    here = {"cluster": "local", "timeout_min": 30}
+    return ["study", "--config", str(write_study(root, steps, backend="slurm", slurm=here))]
 
 
 @pytest.mark.long
 @pytest.mark.slow
 def test_a_preempted_job_saves_and_goes_on(command, wait_for, tmp_path: Path) -> None:
     live = command.start(*study(tmp_path, 2_000))
-    run = tmp_path / "jobs" / "maze-direct-0"
+    run = tmp_path / "demo" / "maze-direct-0"
     last = run / "online" / "checkpoints" / "last.ckpt"
     try:
         wait_for(last.exists, live, 200)
@@ -75,7 +52,7 @@ def test_a_study_that_is_stopped_cancels_its_jobs_which_save(
     command, wait_for, tmp_path: Path
 ) -> None:
     live = command.start(*study(tmp_path, 10**6))
-    run = tmp_path / "jobs" / "maze-direct-0"
+    run = tmp_path / "demo" / "maze-direct-0"
     last = run / "online" / "checkpoints" / "last.ckpt"
     try:
         wait_for(last.exists, live, 200)

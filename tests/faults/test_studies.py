@@ -11,38 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from pex_lightning.callbacks.status import read_status
 from pex_lightning.files.locks import owned
 from pex_lightning.studies.records import read_record
-
-TINY = {
-    "data.rows": 2000,
-    "data.batch_size": 8,
-    "model.hidden_dims": [16, 16],
-    "offline.max_steps": 20,
-    "data.start_steps": 50,
-    "data.chunk_size": 5,
-    "evaluation.episodes": 1,
-    "run.save_every": 100,
-}
+from tiny_studies import write_study
 
 
 def arguments(root: Path, steps: int, **changes: Any) -> list[str]:
-    study = {
-        "name": "demo",
-        "root": str(root),
-        "seeds": [0, 1],
-        "jobs": 2,
-        "set": {**TINY, "trainer.max_steps": steps, "evaluation.every": steps},
-        "tasks": {"maze": {"config": ["conf/pointmaze.yaml"]}},
-        "variants": {"direct": {"config": ["conf/methods/direct.yaml"]}},
-        **changes,
-    }
-    path = root / "study.yaml"
-    path.write_text(yaml.safe_dump({"study": study}, sort_keys=False))
-    return ["study", "--config", str(path)]
+    return ["study", "--config", str(write_study(root, steps, **{"seeds": [0, 1], **changes}))]
 
 
 def process_of(run: Path) -> int:

@@ -157,7 +157,7 @@ class Evaluation(Callback):
         except BrokenOffError:
             self._close()
             return
-        metrics = evaluation_metrics(result, data)
+        metrics = evaluation_metrics(result, data) | {"eval/episodes": float(result.episodes)}
         for name, of_member in alone.items():
             metrics |= evaluation_metrics(of_member, data, f"eval/{name}")
         if self._solved is not None:
@@ -241,14 +241,13 @@ def evaluation_metrics(
 ) -> dict[str, float]:
     """Means over the episodes of an evaluation, after a prefix and a slash.
 
-    `return`, with its standard deviation over the episodes beside it (`return_std`, divided by E),
-    `length`, the number of `episodes` E, and, if known, `success` and `score`.
+    `return`, with its standard deviation over the E episodes (`return_std`, divided by E), `length`
+    and, if known, `success` and `score`.
     """
     metrics = {
         f"{prefix}/return": result.return_mean,
         f"{prefix}/return_std": result.return_std,
         f"{prefix}/length": float(result.lengths.mean()),
-        f"{prefix}/episodes": float(result.episodes),
     }
     if result.success_rate is not None:
         metrics[f"{prefix}/success"] = result.success_rate

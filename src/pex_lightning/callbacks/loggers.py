@@ -91,13 +91,16 @@ def start_loggers(names: Sequence[LoggerName], stage: LoggedStage) -> list[Logge
     return loggers
 
 
-def log(trainer: Trainer, metrics: Mapping[str, float]) -> None:
+def log(trainer: Trainer, metrics: Mapping[str, float]) -> dict[str, float]:
     """Give metrics to all loggers of a trainer, with `env_steps` beside them.
 
     TensorBoard and MLflow draw over one number, which is the environment's steps where a stage
     steps one, and the gradient step elsewhere. All others are given the gradient step.
 
     A service that fails during training is left out from then on; it does not end the run.
+
+    Returns:
+        The metrics with `env_steps`.
     """
     data = stage_data(trainer)
     row = {**metrics, "env_steps": data.env_steps}
@@ -115,6 +118,7 @@ def log(trainer: Trainer, metrics: Mapping[str, float]) -> None:
                 type(logger).__name__,
                 shortened(in_one_line(error)),
             )
+    return row
 
 
 @rank_zero_only
@@ -159,7 +163,9 @@ def _build(name: LoggerName, stage: LoggedStage, ids: dict[str, str]) -> Logger:
 @rank_zero_only
 def _draw_over_env_steps(logger: WandbLogger) -> None:
     with _refusal("wandb"):
-        logger.experiment.define_metric("*", step_metric="env_steps", step_sync=True)
+        # Lightning has defined the gradient step for all of them.
+        every = {"step_metric": "env_steps", "step_sync": True, "overwrite": True}
+        logger.experiment.define_metric("*", **every)
 
 
 def _mlflow(title: str, stage: LoggedStage, ids: dict[str, str]) -> MLFlowLogger:

@@ -62,9 +62,8 @@ class TrainMetrics(Callback):
         metrics["train/updates_per_second"] = steps / (now - self._since)
         for name, value in stage_data(trainer).take_statistics().items():
             metrics[f"train/{name}"] = value
-        log(trainer, metrics)
         self._logged_at, self._since = trainer.global_step, now
-        self.latest, self.reported_at = metrics, trainer.global_step
+        self.latest, self.reported_at = log(trainer, metrics), trainer.global_step
 
     def _training_time(self) -> float:
         """Seconds on a clock that stops during evaluations."""

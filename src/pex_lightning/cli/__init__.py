@@ -43,8 +43,8 @@ commands:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return the exit code.
 
-    0 means success, 2 a mistake of the user, 130, 143 or 129 a run stopped by SIGINT, SIGTERM or
-    SIGHUP, 141 that whoever read the output has closed it.
+    0 means success, 1 that runs of a study failed, 2 a mistake of the user, 130, 143 or 129 that
+    SIGINT, SIGTERM or SIGHUP stopped it, 141 that whoever read the output has closed it.
     """
     _open_closed_streams()
     try:

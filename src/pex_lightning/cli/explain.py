@@ -21,6 +21,7 @@ _WRONG_VALUE = re.compile(r"Expected an? (?P<type>.+?)\. Got value: (?P<value>.*
 _WRONG_CLASS = re.compile(
     r"Import path (?P<value>\S+) does not correspond to a subclass of (?P<base>\w+)"
 )
+_CLASS_FAILED = re.compile(r"Problem with given class_path '(?P<name>[^']+)':\s*(?P<why>.+)")
 _OUR_MESSAGE = re.compile(r"(?:- )(?P<text>--\S+ is .*)")
 _KNOWN_CLASSES = {"Algorithm": [*ALGORITHMS], "OfflineData": ["OfflineData", "OnlineData"]}
 _INIT_ARGS = ".init_args"
@@ -50,13 +51,19 @@ def explain(error: Exception, args: Sequence[str]) -> str:
         key = ".".join(keys)
         value = shortened(match["value"])
         return f"--{key} is {value!r}{_where_set(key, args)}, expected {kind}."
-    if keys and (message := _wrong_class(text, keys[0])):
+    if message := _wrong_class(text, keys[0] if keys else None):
         return message
     return shortened(re.sub(r'^Parser key "([^"]+)": ?', r"--\1: ", text), 1_000)
 
 
-def _wrong_class(text: str, key: str) -> str | None:
-    """The message about a class that does not exist or is of another kind; else None."""
+def _wrong_class(text: str, key: str | None) -> str | None:
+    """The message about a class that does not exist, is of another kind or fails; else None."""
+    if key is None:
+        match = _CLASS_FAILED.search(text)
+        if match is None:
+            return None
+        why = shortened(match["why"], 500)
+        return f"{match['name']} cannot be built with these settings: {why}"
     if match := _WRONG_CLASS.search(text):
         known = _KNOWN_CLASSES.get(match["base"])
         ours = f": {', '.join(known)}, or one of your own" if known else ""

@@ -25,12 +25,7 @@ from pex_lightning.cli.settings import RunSettings
 from pex_lightning.cli.stage import Stage, StageEnd
 from pex_lightning.cli.stage_checks import check_stages
 from pex_lightning.errors import UserError
-from pex_lightning.handover import (
-    Checkpoint,
-    check_hand_over,
-    check_same_data,
-    read_checkpoint,
-)
+from pex_lightning.handover import Checkpoint, check_hand_over, check_same_data, read_checkpoint
 from pex_lightning.handover.checkpoint import Stage as StageName
 
 _log = logging.getLogger(__name__)

@@ -58,8 +58,10 @@ class SlurmRunner:
         try:
             cluster = given.pop(_CLUSTER, "slurm")
             self._executor = submitit.AutoExecutor(folder=folder.resolve(), cluster=cluster)
-            asked = {"timeout_min": _DEFAULT_MINUTES, "cpus_per_task": cpus, **given}
-            self._executor.update_parameters(name=name, gpus_per_node=int(gpus), **asked)
+            asked = {"timeout_min": _DEFAULT_MINUTES, "cpus_per_task": cpus}
+            if gpus:
+                asked["gpus_per_node"] = int(gpus)
+            self._executor.update_parameters(name=name, **{**asked, **given})
         except (ValueError, RuntimeError, NameError, TypeError) as error:
             raise UserError(
                 f"--study.slurm: submitit refuses these settings ({in_one_line(error)})."
