@@ -7,7 +7,8 @@ import pytest
 
 from own_methods import Clocked
 from pex_lightning.algorithms import PEX
-from pex_lightning.cli.own_code import evaluation_command, find_own_modules
+from pex_lightning.callbacks.run_summary import code_flags
+from pex_lightning.cli.own_code import find_own_modules
 
 
 def test_the_current_folder_is_looked_in_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -18,12 +19,10 @@ def test_the_current_folder_is_looked_in_last(tmp_path: Path, monkeypatch: pytes
     assert sys.path == ["/first", str(tmp_path)]
 
 
-def test_the_command_names_what_is_the_users_own():
-    path = Path("runs/my run/last.ckpt")
-    plain = evaluation_command(path, PEX(), "Hopper-v5")
-    assert plain == "pex-lightning test --ckpt_path 'runs/my run/last.ckpt'"
-    own = evaluation_command(path, Clocked(), "myrobot:MyArm-v0")
-    assert own.endswith("--model own_methods.Clocked --data.env myrobot:MyArm-v0")
+def test_the_flags_name_what_is_the_users_own():
+    assert code_flags(PEX(), "Hopper-v5") == []
+    own = code_flags(Clocked(), "myrobot:MyArm-v0")
+    assert own == ["--model", "own_methods.Clocked", "--data.env", "myrobot:MyArm-v0"]
     members = PEX(members=["policy.pt", "old.ckpt"])
-    named = evaluation_command(path, members, "Hopper-v5")
-    assert named.endswith("""--members '[{"path": "policy.pt", "name": "policy"}]'""")
+    named = code_flags(members, "Hopper-v5")
+    assert named == ["--members", '[{"path": "policy.pt", "name": "policy"}]']

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -12,51 +13,18 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from pex_lightning.algorithms.base import Algorithm
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
+from pex_lightning.callbacks.interruptible import BrokenOffError, interruptible
 from pex_lightning.callbacks.loggers import log
 from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.data.description import DataDescription
 from pex_lightning.data.stage_data import stage_data
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
 from pex_lightning.evaluation.starts import SolvedStarts
-from pex_lightning.policies.acting import ActingPolicy, Choice, PolicyFunction
+from pex_lightning.policies.acting import ActingPolicy, PolicyFunction
 
 _log = logging.getLogger(__name__)
 
 MembersWhen = Literal["never", "ends", "always"]
-
-
-class _BrokenOffError(Exception):
-    """An evaluation was broken off by a signal; its episodes are discarded."""
-
-
-class _Interruptible(ActingPolicy):
-    """Acts as `policy` does, but raises once a signal was received."""
-
-    def __init__(self, policy: ActingPolicy, interrupt: GracefulInterrupt) -> None:
-        super().__init__(policy.members, policy.memory_size)
-        self.policy = policy
-        self._interrupt = interrupt
-
-    def act(self, observation: torch.Tensor, memory: torch.Tensor) -> Choice:
-        return self.policy.act(observation, memory)
-
-    def evaluation_action(
-        self, observation: torch.Tensor, memory: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        if self._interrupt.received:
-            raise _BrokenOffError
-        return self.policy.evaluation_action(observation, memory)
-
-
-def _interruptible(act: PolicyFunction, interrupt: GracefulInterrupt) -> PolicyFunction:
-    """The same for a function."""
-
-    def checked(observation: torch.Tensor) -> torch.Tensor:
-        if interrupt.received:
-            raise _BrokenOffError
-        return act(observation)
-
-    return checked
 
 
 class Evaluation(Callback):
@@ -83,6 +51,9 @@ class Evaluation(Callback):
         latest: The metrics of the last evaluation, by name; empty before the first.
         evaluated_at: The gradient step of the last evaluation.
         seconds: Time spent in evaluations so far.
+        runs: How often a policy was evaluated so far, members alone included.
+        watch: Called during an evaluation with the name of the member that acts alone, which is
+            empty for the policy itself, the episodes done and those of this process.
     """
 
     def __init__(
@@ -104,6 +75,8 @@ class Evaluation(Callback):
         self._evaluator: Evaluator | None = None
         self.evaluated_at: int | None = None
         self.seconds = 0.0
+        self.runs = 0
+        self.watch: Callable[[str, int, int], None] | None = None
         self.latest: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -138,6 +111,21 @@ class Evaluation(Callback):
         """End the environments; Lightning calls no `teardown` after an error."""
         self._close()
 
+    def runs_left(self, step: int, max_steps: int, members: int) -> int:
+        """How often a policy is still to be evaluated after the update `step`.
+
+        Args:
+            step: Updates done, with the evaluation that was due then.
+            max_steps: Updates of the stage.
+            members: Number of members of the acting policy.
+        """
+        if step >= max_steps:
+            return 0
+        evaluations = -(-max_steps // self._every) - step // self._every
+        if members == 1 or self._members == "never":
+            return evaluations
+        return evaluations + members * (evaluations if self._members == "always" else 1)
+
     def state_dict(self) -> dict[str, Any]:
         """The last metrics, the gradient step of their evaluation, and the solved starts."""
         state = {"latest": dict(self.latest), "evaluated_at": self.evaluated_at}
@@ -166,7 +154,7 @@ class Evaluation(Callback):
                 # A run that is resumed with other episodes.
                 self._solved = None
             alone = self._run_members(trainer, policy, module.device, data)
-        except _BrokenOffError:
+        except BrokenOffError:
             self._close()
             return
         metrics = evaluation_metrics(result, data) | {"eval/episodes": float(result.episodes)}
@@ -197,6 +185,7 @@ class Evaluation(Callback):
         policy: ActingPolicy | PolicyFunction,
         device: torch.device,
         data: DataDescription,
+        name: str = "",
     ) -> EvaluationResult:
         """Run this process's share of the episodes, and join it with the others'."""
         world, rank = trainer.world_size, trainer.global_rank
@@ -214,11 +203,12 @@ class Evaluation(Callback):
             )
         interrupt = self._interrupt if world == 1 else None
         if interrupt is not None:
-            if isinstance(policy, ActingPolicy):
-                policy = _Interruptible(policy, interrupt)
-            else:
-                policy = _interruptible(policy, interrupt)
-        return _gather(self._evaluator.run(policy, device), world)
+            policy = interruptible(policy, interrupt)
+        watch = self.watch
+        progress = None if watch is None else lambda done: watch(name, done, count)
+        result = self._evaluator.run(policy, device, progress)
+        self.runs += 1
+        return _gather(result, world)
 
     def _run_members(
         self, trainer: Trainer, policy: ActingPolicy, device: torch.device, data: DataDescription
@@ -236,7 +226,9 @@ class Evaluation(Callback):
         for member in due:
             alone = policy.alone(member)
             if alone is not None:
-                found[policy.members[member]] = self._run(trainer, alone, device, data)
+                found[policy.members[member]] = self._run(
+                    trainer, alone, device, data, policy.members[member]
+                )
         names = [policy.members[member] for member in offline]
         before = [found[name] for name in names if name in found]
         if self._solved is None and before:

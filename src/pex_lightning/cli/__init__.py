@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -112,6 +113,8 @@ def _run(command: str, argv: list[str]) -> int:
 
         # Before torch is imported, so that help and wrong arguments are answered at once.
         settings = parse_test(argv)
+    if command == "fit" and not {"--help", "-h", "--print_config"}.intersection(argv):
+        _say_loading()
     # Imported late, because commands above do without these slow imports.
     from pex_lightning.cli.console import set_up_process  # noqa: PLC0415
 
@@ -133,6 +136,14 @@ def _run(command: str, argv: list[str]) -> int:
         f"there is no command {command!r}; there are fit, test, export, study, report, data, conf "
         "and completion. See pex-lightning --help."
     )
+
+
+def _say_loading() -> None:
+    """Say at once that the command has begun; torch takes seconds to load."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        with contextlib.suppress(OSError):
+            sys.stderr.write("Loading …\n")
+            sys.stderr.flush()
 
 
 def _of_module(command: str) -> Callable[[list[str]], int]:

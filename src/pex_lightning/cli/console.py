@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from tqdm import tqdm
-
+from pex_lightning.callbacks.messages import quiet_libraries, show_messages
 from pex_lightning.files.cache import cache_path
 from pex_lightning.processes import STOP_SIGNALS, ignored
 
 BRIEF_WAIT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 """Environment variables that make waiting OpenMP threads spin briefly, then sleep."""
-
-
-class _AboveTheBar(logging.Handler):
-    """Writes log lines to stderr, above a progress bar."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
 
 
 class _Unheard:
@@ -56,15 +46,6 @@ def perhaps_unheard() -> Iterator[None]:
     out, err = _Unheard(sys.stdout), _Unheard(sys.stderr)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         yield
-
-
-def set_up_messages() -> None:
-    """Show this package's messages, in the first process only."""
-    ours = logging.getLogger("pex_lightning")
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        ours.setLevel(logging.INFO)
-        ours.handlers = [_AboveTheBar()]
-    ours.propagate = False
 
 
 def _unless_raised_later(args: threading.ExceptHookArgs) -> None:
@@ -97,17 +78,9 @@ def set_up_process() -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_path("compiled")))
     import pytorch_lightning  # noqa: F401, PLC0415  (it sets its loggers' levels when imported)
 
-    for library in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    set_up_messages()
+    quiet_libraries()
+    show_messages()
     threading.excepthook = _unless_raised_later
-    # These concern developers of the libraries, not users.
-    for category in (DeprecationWarning, FutureWarning):
-        warnings.simplefilter("ignore", category)
-    # On a GPU, torch's compiler tells of its own choices and of settings that change results.
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\._inductor")
-    # Lightning counts chunks here, this package counts gradient steps.
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
 
 
 @contextlib.contextmanager

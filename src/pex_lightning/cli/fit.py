@@ -15,11 +15,12 @@ from pex_lightning.calls import limited
 from pex_lightning.cli.console import sigterm_as_exit
 from pex_lightning.cli.fit_help import full_help, perhaps_list_classes
 from pex_lightning.cli.offline_reuse import forgotten, run_offline_stage
-from pex_lightning.cli.own_code import evaluation_command, find_own_modules
+from pex_lightning.cli.own_code import find_own_modules
 from pex_lightning.cli.parser import FitCLI, parse_fit
 from pex_lightning.cli.provenance import recorded
 from pex_lightning.cli.ranks import Ranks, is_started_by_us
 from pex_lightning.cli.run_folder import delete_stage, last_of, owned_by_this_run, scratch
+from pex_lightning.cli.run_report import RunReport
 from pex_lightning.cli.settings import RunSettings
 from pex_lightning.cli.stage import Stage, StageEnd
 from pex_lightning.cli.stage_checks import check_stages
@@ -65,6 +66,9 @@ class Run:
         self._reuse: bool = cli.setting("offline.reuse") is not False
         self._main = self._stage(cli, cli.model, cli.trainer_args("trainer"))
         self._offline = self._offline_stage(cli)
+        if self._offline is not None:
+            self._main = replace(self._main, place=(2, 2))
+        self._report = RunReport(self._main, self._offline)
         takes = self._offline is not None or bool(self._offline_ckpt_paths)
         check_stages(self._main, self._offline, given=takes, resumes=self._ckpt_path is not None)
 
@@ -86,7 +90,11 @@ class Run:
                 self._main.module.check_files(self._main.data.describe())
             if checkpoint is not None:
                 check_same_data(checkpoint, self._main.data.describe())
-            if resumed is self._main and checkpoint is not None and self._is_finished(checkpoint):
+            if (
+                resumed is self._main
+                and checkpoint is not None
+                and self._report.is_finished(checkpoint)
+            ):
                 return 0
             given = self._given_offline_checkpoints()
             goes_on = self._ckpt_path is not None
@@ -104,14 +112,14 @@ class Run:
             if not given:
                 before = self._finish_offline_stage(checkpoint)
                 if isinstance(before, StageEnd):
-                    return self._report_stop(before)
+                    return self._report.stopped(before)
                 given = [before]
             self._hand_over(given)
             checkpoint = None
         end = self._run_stage(self._main, checkpoint)
         if end.received is not None:
-            return self._report_stop(end)
-        return self._report_end(end)
+            return self._report.stopped(end)
+        return self._report.ended(end)
 
     def _finish_offline_stage(self, resume: Checkpoint | None) -> Checkpoint | StageEnd:
         """Finish the offline stage; return its checkpoint, or its end if a signal stopped it."""
@@ -154,6 +162,7 @@ class Run:
         checkpoints = [read_checkpoint(path) for path in self._offline_ckpt_paths]
         if checkpoints:
             self._check_hand_over(checkpoints)
+        self._report.given = checkpoints
         return checkpoints
 
     def _check_hand_over(self, checkpoints: list[Checkpoint]) -> None:
@@ -225,48 +234,6 @@ class Run:
             for name in ("offline", "online"):
                 delete_stage(self._settings.directory / name)
 
-    def _is_finished(self, checkpoint: Checkpoint) -> bool:
-        done = checkpoint.header.gradient_steps
-        if done < self._main.max_steps:
-            return False
-        _log.info(
-            "Nothing left to do: %s has %s of %s updates. A larger --trainer.max_steps goes on.",
-            checkpoint.path,
-            f"{done:,}",
-            f"{self._main.max_steps:,}",
-        )
-        return True
-
-    def _report_end(self, end: StageEnd) -> int:
-        last = self._main.last
-        if not last.exists():
-            raise UserError(
-                f"training ended at {end.gradient_steps:,} of {self._main.max_steps:,} updates "
-                "and left no checkpoint: a limit under --trainer (max_time, max_epochs, "
-                "limit_train_batches) stopped it."
-            )
-        if end.early:
-            _log.info(
-                "Ended early, at %s of %s updates: a limit under --trainer or a callback asked "
-                "for it. Go on with --ckpt_path last.",
-                f"{end.gradient_steps:,}",
-                f"{self._main.max_steps:,}",
-            )
-        else:
-            env_id = self._main.data.describe().env.id
-            command = evaluation_command(last, self._main.module, env_id)
-            _log.info("Finished. Evaluate with: %s", command)
-        return 0
-
-    def _report_stop(self, end: StageEnd) -> int:
-        assert end.received is not None
-        _log.info(
-            "Stopped and saved. Go on with the same command and --ckpt_path last "
-            "(results are in %s)",
-            self._settings.directory,
-        )
-        return 128 + int(end.received)
-
     def _offline_stage(self, cli: FitCLI) -> Stage | None:
         module: Algorithm | None = cli.setting("offline.model")
         if module is None or self._offline_ckpt_paths:
@@ -284,6 +251,7 @@ class Run:
             data=self._main.data.offline_stage(),
             evaluation=cli.evaluation("offline"),
             flags="offline.trainer",
+            place=(1, 2),
         )
 
     def _stage(self, cli: FitCLI, module: Algorithm, trainer_args: Mapping[str, Any]) -> Stage:

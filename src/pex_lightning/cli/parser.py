@@ -13,11 +13,12 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from pex_lightning.algorithms import Algorithm
+from pex_lightning.callbacks.evaluation_settings import EvaluationSettings
 from pex_lightning.cli.arguments import add_optional
 from pex_lightning.cli.config_files import expand_bases
 from pex_lightning.cli.explain import explain
 from pex_lightning.cli.repeat import under_a_new_name
-from pex_lightning.cli.settings import EvaluationSettings, RunSettings
+from pex_lightning.cli.settings import RunSettings
 from pex_lightning.cli.yaml_limits import limit_values, with_integers
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.online import OnlineData  # noqa: F401  (a name for class_path)

@@ -5,47 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
 
-from pex_lightning.callbacks.evaluation import MembersWhen
 from pex_lightning.callbacks.loggers import LoggerName
 from pex_lightning.calls import DEFAULT_SECONDS
 from pex_lightning.errors import check_range
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """How policies are evaluated.
-
-    Attributes:
-        episodes: Episodes of one evaluation.
-        every: Gradient steps between two evaluations.
-        seed: Seed of the first episode, episode i uses seed + i; by default derived from
-            --seed_everything and unlike any seed of training.
-        num_envs: Environments that run at a time; by default 50.
-        members: When the members of a policy set are evaluated alone as well, on the same starts:
-            `never`; at the `ends` of a stage (the offline members in its first evaluation, all
-            members in its last one); or `always`, which takes as many evaluations more as there are
-            members.
-    """
-
-    episodes: int = 100
-    every: int = 10_000
-    seed: int | None = None
-    num_envs: int | None = None
-    members: MembersWhen = "ends"
-
-    def __post_init__(self) -> None:
-        for name, value in (
-            ("episodes", self.episodes),
-            ("every", self.every),
-            ("num_envs", self.num_envs),
-        ):
-            fits = value is None or value >= 1
-            check_range(f"--evaluation.{name}", value, fits, "at least 1")
-        check_range("--evaluation.seed", self.seed, (self.seed or 0) >= 0, "0 or more")
-        known = get_args(MembersWhen)
-        check_range("--evaluation.members", self.members, self.members in known, " or ".join(known))
 
 
 @dataclass(frozen=True)

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import Signals
 from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from pex_lightning.algorithms import Algorithm
 from pex_lightning.algorithms.checks import check_precision, default_hyper_parameters, method_name
-from pex_lightning.callbacks.checkpoint import BEST, LAST, RunCheckpoint
-from pex_lightning.callbacks.diagnostics import DiagnosticsSummary
-from pex_lightning.callbacks.evaluation import Evaluation
-from pex_lightning.callbacks.failure_signs import FailureSigns
+from pex_lightning.callbacks.checkpoint import BEST, LAST
+from pex_lightning.callbacks.evaluation_settings import EvaluationSettings
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
-from pex_lightning.callbacks.loggers import LoggedStage, end_loggers, start_loggers
-from pex_lightning.callbacks.metrics import TrainMetrics
-from pex_lightning.callbacks.progress import RunProgressBar
-from pex_lightning.callbacks.status import StatusFile
+from pex_lightning.callbacks.loggers import end_loggers
+from pex_lightning.callbacks.stage_callbacks import stage_callbacks, stage_loggers
 from pex_lightning.cli.ranks import Ranks, check_strategy
-from pex_lightning.cli.settings import EvaluationSettings, RunSettings
+from pex_lightning.cli.settings import RunSettings
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.errors import UserError, in_one_line
 from pex_lightning.files.atomic import remove_leftovers, replaced
@@ -80,6 +76,7 @@ class Stage:
         evaluation: How the policy is evaluated.
         settings: Settings of the run.
         flags: Where its Trainer's arguments are on the command line.
+        place: Its number among the stages of the run, and how many these are.
     """
 
     name: StageName
@@ -92,6 +89,7 @@ class Stage:
     evaluation: EvaluationSettings
     settings: RunSettings
     flags: str
+    place: tuple[int, int] = (1, 1)
 
     @property
     def last(self) -> Path:
@@ -117,8 +115,7 @@ class Stage:
     @property
     def evaluation_seed(self) -> int:
         """Seed of the first episode of every evaluation."""
-        given = self.evaluation.seed
-        return derive_seed("evaluation", self.seed) % 2**31 if given is None else given
+        return self.evaluation.first_seed(self.seed)
 
     def check_resume(self, checkpoint: Checkpoint) -> None:
         """Refuse a checkpoint that this stage cannot go on from.
@@ -200,24 +197,19 @@ class Stage:
         return StageEnd(interrupt.received, trainer.global_step, trainer.max_steps)
 
     def _trainer(self, interrupt: GracefulInterrupt, loggers: list[Logger]) -> Trainer:
-        settings = self.evaluation
-        evaluation = Evaluation(
-            episodes=1 if self.trainer_args.get("fast_dev_run") else settings.episodes,
-            every=settings.every,
-            seed=self.evaluation_seed,
-            num_envs=settings.num_envs,
+        callbacks = stage_callbacks(
+            self.directory,
+            self.name,
+            replace(self.evaluation, episodes=1)
+            if self.trainer_args.get("fast_dev_run")
+            else self.evaluation,
+            acts=self.data.steps_environment,
+            seed=self.seed,
+            save_every=self.settings.save_every,
+            progress=self.trainer_args.get("enable_progress_bar") is not False,
+            place=self.place,
             interrupt=interrupt,
-            members=settings.members,
         )
-        metrics = TrainMetrics(evaluation)
-        signs = FailureSigns(metrics, evaluation)
-        callbacks: list[Callback] = [interrupt, evaluation, metrics, signs]
-        if self.data.steps_environment:
-            callbacks.append(DiagnosticsSummary(self.directory, metrics, evaluation, signs))
-        if self.trainer_args.get("enable_progress_bar") is not False:
-            callbacks.append(RunProgressBar(self.name, evaluation))
-        callbacks.append(StatusFile(self.directory, evaluation))
-        callbacks.append(RunCheckpoint(self.last.parent, self.settings.save_every, evaluation))
         arguments = dict(self.trainer_args)
         arguments["callbacks"] = [*(arguments.get("callbacks") or []), *callbacks]
         arguments["logger"] = loggers
@@ -239,30 +231,8 @@ class Stage:
         configured = self.trainer_args.get("logger")
         if configured is False or self.trainer_args.get("fast_dev_run"):
             return []
-        data = self.data.describe()
-        is_d4rl = data.d4rl_score()
-        dataset = {
-            "dataset": data.dataset,
-            "fingerprint": data.fingerprint,
-            "env": data.env.id,
-            "d4rl_score": "unknown" if is_d4rl is None else str(is_d4rl).lower(),
-        }
-        header = None if resume is None else resume.header
-        stage = LoggedStage(
-            run=self.settings.name,
-            root=Path(self.settings.root),
-            name=self.name,
-            directory=self.directory,
-            dataset=dataset,
-            resumed_at=None if header is None else (header.gradient_steps, header.env_steps),
-        )
-        loggers = start_loggers(self.settings.loggers, stage)
-        if configured is None or configured is True:
-            return loggers
-        own = configured if isinstance(configured, list) else [configured]
-        for logger in own:
-            logger.log_hyperparams(dataset)
-        return [*loggers, *own]
+        names, root, run = self.settings.loggers, Path(self.settings.root), self.settings.name
+        return stage_loggers(names, root, run, self.name, self.data.describe(), resume, configured)
 
     @rank_zero_only
     def _write_config(self) -> None:

@@ -10,7 +10,8 @@ from pytorch_lightning import Trainer
 
 from pex_lightning.algorithms import ALGORITHMS
 from pex_lightning.algorithms.checks import constructor_parameters
-from pex_lightning.cli.settings import EvaluationSettings, RunSettings
+from pex_lightning.callbacks.evaluation_settings import EvaluationSettings
+from pex_lightning.cli.settings import RunSettings
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.online import OnlineData
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pex_lightning.data.loader import ChunkLoader
 from pex_lightning.data.mixing import Mix, Mixing
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.ranks import gathered
-from pex_lightning.data.schedule import OfflineShare, chunk_updates
+from pex_lightning.data.schedule import OfflineShare, chunk_updates, unwatched
 from pex_lightning.envs.factory import EnvFactory
 from pex_lightning.errors import check_range, in_one_line
 from pex_lightning.replay.layout import RowSizes
@@ -102,6 +102,7 @@ class OnlineData(OfflineData):
         self.buffer_size = buffer_size
         self.num_collectors = num_collectors
         self.statistics = OnlineStatistics()
+        self.watch: Callable[[int, int], None] = unwatched
         self._online: ReplayBuffer = online_buffer(buffer_size)
         self._collection: Collection | None = None
         self._collected = self._under_way = self._first = self._stored = 0
@@ -241,13 +242,11 @@ class OnlineData(OfflineData):
         """Step the environment; whether it was done, rather than interrupted."""
         assert self._collection is not None
         trainer = self._bounded_trainer()
-        if needed - self._collected > 1_000:
-            _log.info(
-                f"Collecting {needed - self._collected:,} environment steps before the next update"
-            )
+        watch = self.watch if needed - self._collected > 1_000 else unwatched
         while self._collected < needed:
             if trainer.should_stop and self._world_size == 1:
                 return False
+            watch(self._collected, needed)
             count = self._under_way or min(needed - self._collected, self._most_at_once)
             self._under_way = 0
             self._keep(collected(self._collection, count, self.describe().env.id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -120,7 +120,10 @@ class Evaluator:
         self._pool: EnvPool | None = None
 
     def run(
-        self, policy: ActingPolicy | PolicyFunction, device: torch.device | str | None = None
+        self,
+        policy: ActingPolicy | PolicyFunction,
+        device: torch.device | str | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> EvaluationResult:
         """Evaluate a policy, without gradients.
 
@@ -132,6 +135,7 @@ class Evaluator:
             policy: An acting policy, or a function of observations [n, obs_dim] float32 that gives
                 actions [n, act_dim]. Actions are passed to the environment unchanged.
             device: Device of the observations given to the policy; by default the CPU.
+            progress: Called after every round with the number of episodes that have ended.
 
         Raises:
             UserError: An environment failed, or the policy gave actions of a wrong shape, NaN or
@@ -141,7 +145,8 @@ class Evaluator:
         if self._pool is None or self._pool.closed:
             self._pool = EnvPool(self._factory, self.num_envs, self._workers())
         with own_random_stream(self.seed, device), _one_thread(), torch.no_grad():
-            return _Evaluation(self._pool, self.episodes, self.seed, policy, device).run()
+            evaluation = _Evaluation(self._pool, self.episodes, self.seed, policy, device)
+            return evaluation.run(progress)
 
     def close(self) -> None:
         """End the environments; a second call does nothing, and `run` starts them again."""
@@ -191,7 +196,7 @@ class _Evaluation:
         self.lengths = np.zeros(episodes, dtype=np.int64)
         self.successes = np.full(episodes, -1, dtype=np.int8)
 
-    def run(self) -> EvaluationResult:
+    def run(self, progress: Callable[[int], None] | None) -> EvaluationResult:
         size = self.pool.num_envs
         actions = np.zeros((size, self.pool.sizes.action_dim), dtype=np.float32)
         observation: np.ndarray | None = None
@@ -210,6 +215,8 @@ class _Evaluation:
             self.lengths[played] += 1
             self.successes[played] = np.maximum(self.successes[played], frame.success[stepped])
             self.playing[stepped & (frame.terminated | frame.truncated)] = -1
+            if progress is not None:
+                progress(self.started - int((self.playing >= 0).sum()))
         told = bool((self.successes >= 0).any())
         return EvaluationResult(self.returns, self.lengths, self.successes > 0 if told else None)
 

@@ -75,6 +75,11 @@ class ActingPolicy(nn.Module, ABC):
         """Whether what `decide` does depends on the memory."""
         return self.memory_size > 0
 
+    @property
+    def unfinished(self) -> str | None:
+        """What still keeps the learning policy from acting, in words; None if nothing does."""
+        return None
+
     def initial_memory(self, observation: Tensor) -> Tensor:
         """The memory with which episodes begin at `[B, obs_dim]`: zeros `[B, memory_size]`."""
         return observation.new_zeros(observation.shape[0], self.memory_size)

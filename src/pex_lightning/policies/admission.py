@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -46,6 +47,14 @@ class Admission(ChoiceRule):
         """The favourite among all members once `share` is 0.5, before that among the frozen."""
         frozen = self.rule.decide(values[:-1], None if filled is None else filled[:-1])
         return torch.where(self.share >= 0.5, self.rule.decide(values, filled), frozen)
+
+    @property
+    def unfinished(self) -> str | None:
+        """That the share is below 1."""
+        share = float(self.share)
+        if share >= 1.0:
+            return None
+        return f"the new policy was a candidate in only {math.floor(100 * share)} % of choices"
 
     def diagnose(self, values: Tensor, filled: Tensor | None = None) -> Mapping[str, Tensor]:
         """What the wrapped rule says of all members, and `admitted`, the share."""

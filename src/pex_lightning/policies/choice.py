@@ -36,6 +36,11 @@ class ChoiceRule(nn.Module, ABC):
         """The member that acts where nothing is left to chance, for `[M, B]`: `[B]` int64."""
         return self.best(values, filled)
 
+    @property
+    def unfinished(self) -> str | None:
+        """What still keeps the learning member from being chosen, in words; None by default."""
+        return None
+
     def diagnose(self, values: Tensor, filled: Tensor | None = None) -> Mapping[str, Tensor]:
         """Scalars that say how the rule chooses by values `[M, B]`, by name."""
         return {}

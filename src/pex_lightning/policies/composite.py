@@ -82,6 +82,11 @@ class CompositePolicy(ActingPolicy):
         filled = self.policies.filled
         return {**found, "admitted": values.new_ones(()), **self.rule.diagnose(values, filled)}
 
+    @property
+    def unfinished(self) -> str | None:
+        """As the rule says."""
+        return self.rule.unfinished
+
     def alone(self, member: int) -> PolicyFunction | None:
         """The mode of one member of Π; None of a place that is not filled."""
         if not self.policies.is_filled(member):

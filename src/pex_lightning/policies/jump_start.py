@@ -131,6 +131,14 @@ class JumpStart(GuidedPolicy):
         """Only where evaluation is guided."""
         return self.guided_evaluation
 
+    @property
+    def unfinished(self) -> str | None:
+        """That a curriculum's guide still acts."""
+        if not isinstance(self.guide_steps, FixedHorizon) or not self.guide_steps.steps:
+            return None
+        steps = int(self.guide_steps.steps)
+        return f"the offline policy still takes the first {steps:,} steps of every episode"
+
     def _whose_turn(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Whether the guide acts, `[B]` bool, and the next memory."""
         taken, steps = memory.unbind(-1)

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from pex_lightning.cli.console import set_up_messages
+from pex_lightning.callbacks.messages import show_messages
 from pex_lightning.errors import UserError
 
 USAGE = """\
@@ -50,7 +50,7 @@ def data(argv: list[str]) -> int:
         )
     # TorchRL reads this variable at import.
     os.environ.setdefault("RL_LOGGING_LEVEL", "ERROR")
-    set_up_messages()
+    show_messages()
     # Imported on demand, so that commands such as `list` do not import torch.
     module = importlib.import_module(f"pex_lightning.cli.data.{command}")
     run: Callable[[list[str]], int] = module.run

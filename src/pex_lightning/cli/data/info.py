@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pex_lightning.callbacks.messages import show_messages
 from pex_lightning.cli.arguments import add_optional, command_parser, parse
-from pex_lightning.cli.console import set_up_messages
 from pex_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(argv: list[str]) -> int:
             once it is described, training refuses it.
     """
     settings = _parse(argv)
-    set_up_messages()
+    show_messages()
     from pex_lightning.cli.data.summary_text import Told, as_json, as_text  # noqa: PLC0415
 
     opened = _open(settings)

@@ -1,0 +1,62 @@
+"""Training from Python leaves and shows what the command does."""
+
+import csv
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pex_lightning
+from pex_lightning.errors import UserError
+
+EVALUATION = {"episodes": 2, "every": 10, "num_envs": 1}
+
+
+def evaluated(stage: Path) -> list[int]:
+    with (stage / "metrics.csv").open(newline="") as file:
+        return [int(row["step"]) for row in csv.DictReader(file) if row["eval/return"]]
+
+
+def test_both_stages_leave_metrics_and_checkpoints_and_say_what_came_of_them(
+    toy: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stream := StringIO())
+    settings = {
+        "evaluation": pex_lightning.EvaluationSettings(**EVALUATION),
+        "accelerator": "cpu",
+        "log_every_n_steps": 5,
+    }
+    data = toy.online_data()
+    offline = pex_lightning.train(
+        toy.algorithm("IQL"), data.offline_stage(), tmp_path / "x", max_steps=20, **settings
+    )
+    module = toy.algorithm("PEX", admission_steps=100)
+    online = pex_lightning.train(
+        module, data, tmp_path / "x", max_steps=20, offline=offline, **settings
+    )
+    assert offline == tmp_path / "x" / "offline" / "checkpoints" / "last.ckpt"
+    for last in (offline, online):
+        assert last.exists()
+        assert last.with_name("best.ckpt").exists()
+        assert evaluated(last.parent.parent) == [0, 10, 20]
+    text = stream.getvalue()
+    for words in (
+        " s: " + str(tmp_path / "x"),
+        "hand-over",
+        "Who acted: offline",
+        "the new policy was a candidate in only 20 % of choices",
+        "20 of 20 updates",
+    ):
+        assert words in text
+    for advert in ("Tip", "Epoch", "Deprecat", "Warning:tensorboard", "GPU available"):
+        assert advert not in text
+
+    with pytest.raises(UserError, match="already holds a run"):
+        pex_lightning.train(module, data, tmp_path / "x", max_steps=30, **settings)
+    again = toy.algorithm("PEX", admission_steps=100)
+    pex_lightning.train(
+        again, toy.online_data(), tmp_path / "x", max_steps=30, resume=True, **settings
+    )
+    assert evaluated(online.parent.parent) == [0, 10, 20, 30]
