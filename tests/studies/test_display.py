@@ -71,7 +71,7 @@ def test_remaining_time_comes_from_what_runs_took(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "?"), (3.2, "3 s"), (65, "1 min 05 s"), (1830, "30 min"), (7500, "2 h 05 min")],
+    [(None, "?"), (3.2, "3 s"), (65, "1 min 5 s"), (1830, "30 min 30 s"), (7500, "2 h 5 min")],
 )
 def test_durations_in_words(seconds: float | None, text: str):
     assert duration_text(seconds) == text
@@ -106,4 +106,4 @@ def test_elsewhere_plain_lines_say_it(tmp_path: Path):
     assert started == "started   t-one-0"
     assert failed.startswith("failed    t-two-0")
     assert str(tmp_path) in failed
-    assert finished == "finished  t-one-0  1 min 05 s  score 12.5"
+    assert finished == "finished  t-one-0  1 min 5 s  score 12.5"

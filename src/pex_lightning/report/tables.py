@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pex_lightning.callbacks.durations import duration
 from pex_lightning.errors import shortened
 from pex_lightning.report.reading import Run
 from pex_lightning.report.results import Results, interval, number
@@ -124,7 +125,7 @@ def run_table(runs: Sequence[Run], names: Mapping[int, str]) -> Table:
             Cell(run.record.task, run.record.task),
             Cell(str(run.record.seed), run.record.seed),
             Cell(run.record.state, run.record.state),
-            Cell(_duration(run.record.seconds), run.record.seconds),
+            Cell(duration(run.record.seconds) if run.record.seconds else "", run.record.seconds),
             Cell("; ".join(_remarks(run))),
         )
         for run in runs
@@ -137,13 +138,6 @@ def _remarks(run: Run) -> Iterator[str]:
     if run.record.reason:
         yield shortened(run.record.reason, 500)
     yield from run.notes
-
-
-def _duration(seconds: float) -> str:
-    if not seconds:
-        return ""
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def signs(runs: Sequence[Run]) -> Table:

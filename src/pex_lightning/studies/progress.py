@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from pex_lightning.callbacks.durations import duration
 from pex_lightning.callbacks.status import StageStatus, read_status
 from pex_lightning.studies.plan import PlannedRun
 
@@ -98,13 +99,5 @@ class Durations:
 
 
 def duration_text(seconds: float | None) -> str:
-    """Seconds in words, such as `2 h 05 min`; `?` if they are not known."""
-    if seconds is None:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{rest} s"
-    hours, minutes_left = divmod(minutes, 60)
-    if hours == 0:
-        return f"{minutes} min {rest:02d} s" if minutes < 10 else f"{minutes} min"
-    return f"{hours} h {minutes_left:02d} min"
+    """Seconds in words; `?` if they are not known."""
+    return "?" if seconds is None else duration(seconds)
