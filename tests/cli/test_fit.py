@@ -147,6 +147,7 @@ def test_gradient_clipping_is_the_trainers_flag(command, tiny, tmp_path: Path):
 
 def test_fast_dev_run_goes_through_both_stages_and_leaves_nothing(command, tiny, tmp_path: Path):
     outcome = command(*tiny(tmp_path, "--trainer.fast_dev_run=true"))
+    assert "test --ckpt_path" not in outcome.err
     assert outcome.code == 0, outcome.err
     assert "Hand-over" in outcome.err
     assert not (tmp_path / "tiny").exists()

@@ -63,6 +63,9 @@ class RunReport:
                 f"{self._main.max_steps:,}",
             )
             return 0
+        if self._main.trainer_args.get("fast_dev_run"):
+            _log.info("Finished; nothing is kept of a run with --trainer.fast_dev_run.")
+            return 0
         module, data = self._main.module, self._main.data.describe()
         summed_up = RunEnd(
             self._main.directory,
