@@ -139,8 +139,8 @@ def _run(command: str, argv: list[str]) -> int:
 
 
 def _say_loading() -> None:
-    """Say at once that the command has begun; torch takes seconds to load."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    """Say to who watches that the command has begun; torch takes seconds to load."""
+    if os.environ.get("LOCAL_RANK", "0") == "0" and sys.stderr.isatty():
         with contextlib.suppress(OSError):
             sys.stderr.write("Loading …\n")
             sys.stderr.flush()
