@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pex_lightning.cli.fit import _Run
+from pex_lightning.cli.fit import Run
 from pex_lightning.cli.offline_reuse import depends_on
 from pex_lightning.cli.parser import parse_fit
 from pex_lightning.cli.ranks import Ranks
@@ -69,7 +69,7 @@ def test_the_note_says_what_the_stage_depends_on(finished: Path):
 
 
 def _fingerprint(args: list[str], root: Path) -> str:
-    run = _Run(parse_fit(args[1:]), Ranks())
+    run = Run(parse_fit(args[1:]), Ranks())
     run._main.data.setup()
     stage = run._offline
     assert stage is not None

@@ -72,7 +72,8 @@ class RunReport:
             self._main.evaluation.episodes,
             time.monotonic() - self._began,
             None if self._offline is None else self._offline.directory,
-            unfinished=module.acting_policy().unfinished,
+            # An offline stage that was taken from another run has built no policy here.
+            unfinished=module.acting_policy().unfinished if module.acts else None,
             code=code_flags(module, data.env.id),
         )
         for line in run_summary(summed_up.starting_from(self.given)):
