@@ -44,18 +44,6 @@ def test_the_example_runs(
     assert capsys.readouterr().out.strip().endswith("95.0 70.0")
 
 
-def test_the_example_of_the_results_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/results.md").read_text(), re.DOTALL)
-    folder = one_run(tmp_path / "runs").folder
-    (folder / "online" / "config.yaml").touch()
-    folder.rename(folder.with_name("pex-1"))
-    monkeypatch.chdir(tmp_path)
-    exec(code, {})
-    assert "| pex-1 " in capsys.readouterr().out
-
-
 def test_the_summary_explains_its_columns(tmp_path: Path) -> None:
     text = summary([one_run(tmp_path)], threshold=90.0)
     explained = set(re.findall(r"^- \*\*([^*]+)\*\*:", text, re.MULTILINE))

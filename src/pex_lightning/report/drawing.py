@@ -251,7 +251,12 @@ def _add_legend(begun: Sketch) -> float:
     grown = 0.19 * -(-len(handles) // columns) + 0.1
     begun.figure.set_size_inches(width, height + grown)
     begun.figure.legend(
-        handles=handles, loc="outside lower center", ncols=columns, fontsize=9, frameon=False
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=9,
+        frameon=False,
+        handlelength=3.2,
     )
     return float(grown)
 
