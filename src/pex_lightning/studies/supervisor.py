@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import logging
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -74,22 +73,19 @@ class Supervisor:
         self._display = display
         self._version = version
         self._patience = patience
-        self._stop = threading.Event()
-        self._ask = False
+        self._asked = 0
         self._began = time.monotonic()
         self._held: set[str] = set()
         self.ended: list[PlannedRun] = []
 
     def stop(self) -> None:
         """Ask all runs to save and to end, and start no more; a second call ends them at once."""
-        if self._ask:
-            self._stop.set()
-        self._ask = True
+        self._asked += 1
 
     @property
     def stopped(self) -> bool:
         """Whether it was asked to stop."""
-        return self._ask
+        return self._asked > 0
 
     def work(self) -> None:
         """Work until all runs have ended, or until those that go on have after `stop`.
@@ -104,16 +100,16 @@ class Supervisor:
             raise
 
     def _loop(self) -> None:
-        asked = False
-        while self._active or (self._waiting and not self._ask):
-            if self._ask and not asked:
-                asked = True
+        passed_on = False
+        while self._active or (self._waiting and not self.stopped):
+            if self.stopped and not passed_on:
+                passed_on = True
                 for active in self._active:
                     active.process.stop()
-            if self._stop.is_set():
+            if self._asked > 1:
                 for active in self._active:
                     active.process.kill()
-            while not self._ask and (run := self._next()) is not None:
+            while not self.stopped and (run := self._next()) is not None:
                 self._start(run)
             self._collect()
             self._display.show(self._waiting, [active.run for active in self._active])
@@ -174,7 +170,7 @@ class Supervisor:
         state: RunState = "failed"
         if end.exit_code == 0:
             state = "finished"
-        elif end.exit_code in STOPPED or self._ask:
+        elif end.exit_code in STOPPED or self.stopped:
             state = "stopped"
         record = replace(
             active.run.record,
