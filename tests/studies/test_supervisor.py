@@ -13,6 +13,7 @@ import pytest
 from pex_lightning.callbacks.status import STATUS
 from pex_lightning.errors import UserError
 from pex_lightning.files.locks import owned
+from pex_lightning.processes import STOP_SIGNALS
 from pex_lightning.studies import supervisor as supervisor_module
 from pex_lightning.studies.plan import PlannedRun, RunShape, plan, to_do
 from pex_lightning.studies.records import read_record, write_record
@@ -167,6 +168,14 @@ def test_stopping_lets_runs_save_and_starts_no_more(tmp_path: Path):
     record = read_record(tmp_path / "demo" / "t-one-0")
     assert (record.state, record.reason) == ("stopped", None)
     assert [run.record.state for run in planned(tmp_path)] == ["stopped", "waiting"]
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_run_that_another_has_asked_to_save_goes_on_next_time(tmp_path: Path, number: int):
+    ended = {"t-one-0": RunEnd(128 + number, None, "here")}
+    Supervisor(planned(tmp_path), PretendingRunner(ended), Watcher(), VERSION).work()
+    assert read_record(tmp_path / "demo" / "t-one-0").state == "stopped"
+    assert [run.record.name for run in planned(tmp_path)] == ["t-one-0"]
 
 
 def test_stopping_twice_ends_runs_at_once(tmp_path: Path):

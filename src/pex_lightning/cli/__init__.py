@@ -109,7 +109,7 @@ def _run(command: str, argv: list[str]) -> int:
         sys.stdout.write(SHORT)
         return 0
     if command == "test":
-        from pex_lightning.cli.test_arguments import parse_test  # noqa: PLC0415
+        from pex_lightning.cli.evaluation_arguments import parse_test  # noqa: PLC0415
 
         # Before torch is imported, so that help and wrong arguments are answered at once.
         settings = parse_test(argv)

@@ -41,7 +41,8 @@ from pex_lightning.studies.versions import code_version
 def study(argv: list[str]) -> int:
     """Run what is left of a study, and write its results; return the exit code.
 
-    0 means that every run has finished, 1 that some failed, 130 or 143 that a signal stopped it.
+    0 means that every run has finished, 1 that some failed, 130, 143 or 129 that a signal
+    stopped it.
 
     Raises:
         UserError: Something in the configuration is wrong, of any variant.

@@ -15,9 +15,10 @@ from typing import Protocol
 from pex_lightning.errors import printable, shortened
 from pex_lightning.jobs import start_module
 from pex_lightning.parents import PARENT
+from pex_lightning.processes import STOP_SIGNALS
 from pex_lightning.studies.plan import PlannedRun
 
-STOPPED = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM))
+STOPPED = tuple(128 + number for number in STOP_SIGNALS)
 """Exit codes of a run that was asked to stop, and has saved."""
 
 _LAST_WORDS = 20_000
