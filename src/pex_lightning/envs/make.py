@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import mujoco
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
 from pex_lightning import calls
+from pex_lightning.envs.mujoco_library import mujoco
 from pex_lightning.envs.standard import StandardEnv, standardise, time_limit
 from pex_lightning.errors import UserError, shortened
 
