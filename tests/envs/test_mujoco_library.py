@@ -1,28 +1,35 @@
 """What `MUJOCO_GL` names and MuJoCo cannot load is said in a sentence."""
 
 import ctypes.util
+import os
+import subprocess
+import sys
 
 import pytest
 
 
+def data_list(**variables: str) -> subprocess.CompletedProcess[str]:
+    """A command that imports MuJoCo, with these environment variables."""
+    return subprocess.run(
+        [sys.executable, "-m", "pex_lightning", "data", "list"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **variables},
+    )
+
+
 @pytest.mark.parametrize("value", ["nonsense", "osmesa"])
-def test_a_value_that_mujoco_cannot_be_loaded_with_is_named(
-    command, monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
+def test_a_value_that_mujoco_cannot_be_loaded_with_is_named(value: str) -> None:
     if ctypes.util.find_library("OSMesa") and value == "osmesa":
         pytest.skip("it can be loaded here")
-    monkeypatch.setenv("MUJOCO_GL", value)
-    process = command.start("data", "list")
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 2, err
-    assert f"error: MUJOCO_GL is '{value}'" in err
-    assert "Unset it" in err
-    assert "Traceback" not in err
+    ended = data_list(MUJOCO_GL=value)
+    assert ended.returncode == 2, ended.stderr
+    assert f"error: MUJOCO_GL is '{value}'" in ended.stderr
+    assert "Unset it" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
-def test_what_pyopengl_is_told_stops_no_command(command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MUJOCO_GL", "egl")
-    monkeypatch.setenv("PYOPENGL_PLATFORM", "nonsense")
-    process = command.start("data", "list")
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+def test_what_pyopengl_is_told_stops_no_command() -> None:
+    ended = data_list(MUJOCO_GL="egl", PYOPENGL_PLATFORM="nonsense")
+    assert ended.returncode == 0, ended.stderr
