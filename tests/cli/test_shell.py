@@ -50,10 +50,35 @@ def test_other_commands_neither(command, refused, args, full):
         ("model.gama", "model.gamma"),
         ("steps", "trainer.max_steps"),
         ("trainer.gpus", "trainer.devices"),
+        ("offline.trainer.max_steps", "trainer.max_steps"),
     ],
 )
 def test_a_key_of_another_name_is_understood(key: str, meant: str):
     assert meant_by(key)[0] == meant
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--data.start_steps=3", ("OnlineData has it", "data of this run is another")),
+        ("--model.admission_steps=3", ("PEX has it", "--model.help NAME")),
+    ],
+)
+def test_a_setting_of_another_class_is_not_suggested_again(command, refused, argument, words):
+    outcome = command(*IQL, argument)
+    refused(outcome, *words)
+    assert "Did you mean" not in outcome.err
+
+
+def test_a_file_of_the_other_command_is_refused_with_the_command(command, refused, tmp_path):
+    study = "conf/studies/methods.yaml"
+    refused(command("fit", "--config", study), f"pex-lightning study --config {study}")
+    run = "conf/pointmaze.yaml"
+    for given in (["--config", run], ["--config", study, f"--config={run}"], ["-c", run]):
+        refused(command("study", *given), f"pex-lightning fit --config {run}")
+    unlike = tmp_path / "a study.yaml"
+    unlike.write_text("study: {name: x}")
+    refused(command("fit", "--config", str(unlike)), f"pex-lightning study --config '{unlike}'")
 
 
 def test_nothing_is_suggested_for_what_resembles_nothing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,21 @@ def test_files_are_merged_name_by_name(tmp_path: Path) -> None:
     assert study.variants["pex"].set == {"model.beta": 3.0}
     assert study.set == {**TINY, "trainer.max_steps": 20}
     assert (study.seeds, study.jobs, list(study.tasks)) == ([1], 7, ["maze"])
+
+
+def test_merging_keeps_what_the_runs_are_to_resolve_or_read(tmp_path: Path) -> None:
+    own = {"trainer.max_steps": "${offline.max_steps}", "run.name": datetime.date(2026, 1, 2)}
+    file = write_study(tmp_path, set={**TINY, **own})
+    study = read_study(["--config", str(file)]).study
+    assert study.set == {**TINY, **own, "run.name": "2026-01-02"}
+
+
+def test_a_setting_that_one_variant_does_not_take_is_said_of_it(
+    command, refused, tmp_path: Path
+) -> None:
+    variants = {"offline": {"config": ["conf/methods/offline.yaml"]}}
+    outcome = command("study", "--config", str(write_study(tmp_path, variants=variants)))
+    refused(outcome, "variant offline on task maze", "'data.start_steps' here", "OnlineData has it")
 
 
 def test_a_study_without_a_file_says_what_it_needs(command, refused) -> None:

@@ -48,7 +48,8 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Any:
         return parser.parse_args(with_integers(argv))
     except ArgumentError as error:
         text = _unknown_flag(str(error), parser) or _in_a_sentence(str(error))
-        raise UserError(f"{text} See {parser.prog} --help.") from error
+        end = "" if text.endswith((".", "?")) else "."
+        raise UserError(f"{text}{end} See {parser.prog} --help.") from error
 
 
 def _unknown_flag(text: str, parser: ArgumentParser) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pex_lightning.algorithms import ALGORITHMS
-from pex_lightning.cli.suggestions import meant_by
+from pex_lightning.cli.suggestions import meant_by, owners
 from pex_lightning.errors import shortened
 
 _UNKNOWN_KEY = (
@@ -25,6 +25,7 @@ _CLASS_FAILED = re.compile(r"Problem with given class_path '(?P<name>[^']+)':\s*
 _OUR_MESSAGE = re.compile(r"(?:- )(?P<text>--\S+ is .*)")
 _KNOWN_CLASSES = {"Algorithm": [*ALGORITHMS], "OfflineData": ["OfflineData", "OnlineData"]}
 _INIT_ARGS = ".init_args"
+_MOST_NAMES = 4
 _NO_CLASS = re.compile(
     r"Problem with given class_path '(?P<value>[^']+)':\s+"
     r"(?P<why>No module named '[^']+'|module '[^']+' has no attribute '[^']+')"
@@ -95,12 +96,26 @@ def _unknown_key(key: str, args: Sequence[str]) -> str:
     key = shortened(key.replace(_INIT_ARGS, ""))
     if key.endswith((".yaml", ".yml")):
         return f"{key} is given without a flag. Write --config {key}."
+    if of := owners(key):
+        group = key.rpartition(".")[0]
+        return (
+            f"there is no setting {key!r} here{_where_set(key, args)}: {_listed(of)} "
+            f"{'has' if len(of) == 1 else 'have'} it, and the {group} of this run is another. "
+            f"pex-lightning fit --{group}.help NAME lists the settings of one."
+        )
     close = [f"--{name}" for name in meant_by(key)]
     meant = f" Did you mean {' or '.join(close)}?" if close else ""
     return (
         f"there is no setting {key!r}{_where_set(key, args)}.{meant} All of them: "
         "pex-lightning fit --help full, or --print_config for those in effect."
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in words, the first few of many."""
+    if len(names) > _MOST_NAMES:
+        return f"{', '.join(names[:_MOST_NAMES])} and others"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _where_set(key: str, args: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
@@ -18,9 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pex_lightning.cli.arguments import command_parser, parse
-from pex_lightning.cli.config_files import expand_bases
+from pex_lightning.cli.config_files import expand_bases, with_merged_files
 from pex_lightning.cli.run_shape import shape_of
-from pex_lightning.cli.yaml_limits import read_config
 from pex_lightning.errors import UserError
 from pex_lightning.processes import STOP_SIGNALS, ignored
 from pex_lightning.studies.display import StudyDisplay
@@ -98,47 +95,11 @@ def read_study(argv: list[str]) -> StudyArguments:
         help="Only show the plan, with an estimate of the time from a short measurement.",
     )
     parser.add_class_arguments(StudySettings, "study")
-    configuration = parse(parser, _with_merged_files(expand_bases(argv)))
+    configuration = parse(parser, with_merged_files(expand_bases(argv, "study")))
     configuration["base"] = None
     given = parser.instantiate_classes(configuration)
     text: str = parser.dump(configuration, skip_none=False)
     return StudyArguments(given.study, given.dry_run, text)
-
-
-def _with_merged_files(argv: list[str]) -> list[str]:
-    """Put one configuration in the place of all files, merged name by name from left to right.
-
-    So a file that builds on another states what differs alone; `null` takes a name away.
-    """
-    merged: dict[str, Any] = {}
-    others, arguments = [], iter(argv)
-    for argument in arguments:
-        if argument != "--config":
-            others.append(argument)
-            continue
-        merged = _merged(merged, read_config(Path(next(arguments))))
-    merged.pop("base", None)
-    return [*(["--config", json.dumps(_without_null(merged))] if merged else []), *others]
-
-
-def _merged(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    result = dict(before)
-    for name, value in after.items():
-        both = isinstance(value, dict) and isinstance(before.get(name), dict)
-        result[name] = _merged(before[name], value) if both else value
-    return result
-
-
-def _without_null(merged: dict[str, Any]) -> dict[str, Any]:
-    """Without tasks and variants that a later file takes away."""
-    study = merged.get("study")
-    if not isinstance(study, dict):
-        return merged
-    for group in ("tasks", "variants"):
-        if isinstance(study.get(group), dict):
-            kept = {name: value for name, value in study[group].items() if value is not None}
-            study = {**study, group: kept}
-    return {**merged, "study": study}
 
 
 def _shapes(settings: StudySettings) -> dict[tuple[str, str], RunShape]:

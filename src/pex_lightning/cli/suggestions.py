@@ -35,6 +35,7 @@ _OTHER_WORDS = {
 }
 """Words of other libraries for the last part of a key."""
 _MOST = 3
+_DATA = (OfflineData, OnlineData)
 
 
 def known_keys() -> list[str]:
@@ -51,17 +52,36 @@ def meant_by(key: str) -> list[str]:
     known = known_keys()
     group, _, name = key.replace("-", "_").rpartition(".")
     inside = [k for k in known if k.rpartition(".")[0] == group]
-    found = _of_last_part(name, inside) or _of_last_part(name, known)
+    found = _called(name, inside) or _called(name, known)
+    found = found or _resembling(name, inside) or _resembling(name, known)
     found = found or difflib.get_close_matches(key, known, n=1, cutoff=0.8)
     # The settings of the online stage come before those of the offline stage.
     return sorted(found, key=lambda k: k.startswith("offline."))[:_MOST]
 
 
-def _of_last_part(name: str, keys: list[str]) -> list[str]:
-    """The keys whose last part `name` is, means, begins, or resembles; in this order, one kind."""
+def owners(key: str) -> list[str]:
+    """The methods or data modules that have a setting; none if it is no setting of such a class.
+
+    Args:
+        key: Such as `model.tau` or `data.path`.
+    """
+    group, _, name = key.rpartition(".")
+    classes: dict[str, type] = {data.__name__: data for data in _DATA}
+    if group in ("model", "offline.model"):
+        classes = dict(ALGORITHMS)
+    elif group != "data":
+        return []
+    return [owner for owner, built in classes.items() if name in _parameters(built)]
+
+
+def _called(name: str, keys: list[str]) -> list[str]:
+    """The keys whose last part is `name`, or what other libraries call so."""
     words = (name, *_OTHER_WORDS.get(name, ()))
-    if found := [key for word in words for key in keys if _last(key) == word]:
-        return found
+    return [key for word in words for key in keys if _last(key) == word]
+
+
+def _resembling(name: str, keys: list[str]) -> list[str]:
+    """The keys whose last part begins with `name`; else those whose last part resembles it."""
     if found := [key for key in keys if _last(key).startswith(name)]:
         return found
     close = difflib.get_close_matches(name, {_last(key) for key in keys}, n=_MOST, cutoff=0.75)
@@ -87,7 +107,7 @@ def _known_keys() -> Iterator[str]:
         for name in _parameters(algorithm):
             yield f"model.{name}"
             yield f"offline.model.{name}"
-    for data in (OfflineData, OnlineData):
+    for data in _DATA:
         yield from (f"data.{name}" for name in _parameters(data))
     for name in _parameters(Trainer):
         yield f"trainer.{name}"
