@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pex_lightning.callbacks.durations import duration
-from pex_lightning.callbacks.run_summary import RunEnd, run_summary
+from pex_lightning.callbacks.run_summary import RunEnd, run_summary, scores_so_far
 from pex_lightning.evaluation.intervals import Estimate, of_mean, of_rate
 
 MAZE = "pex_lightning/PointMaze-Medium-v0"
@@ -18,11 +18,11 @@ def stage(folder: Path, name: str, rates: dict[int, float], shares: bool = False
     checkpoints.mkdir(parents=True)
     for file in ("last.ckpt", "best.ckpt"):
         (checkpoints / file).touch()
-    lines = ["step,env,eval/return,eval/success,eval/score,env_steps"]
+    lines = ["step,seconds,env,eval/return,eval/success,eval/score,env_steps"]
     lines[0] += ",train/offline_policy_share,train/online_policy_share" if shares else ""
     for number, (step, rate) in enumerate(rates.items()):
         share = f",{0.9 - 0.3 * number},{0.1 + 0.3 * number}" if shares else ""
-        lines.append(f"{step},{MAZE},{rate},{rate},{100 * rate},{10 * step}{share}")
+        lines.append(f"{step},{step},{MAZE},{rate},{rate},{100 * rate},{10 * step}{share}")
     (folder / name / "metrics.csv").write_text("\n".join(lines) + "\n")
     return folder / name
 
@@ -30,8 +30,8 @@ def stage(folder: Path, name: str, rates: dict[int, float], shares: bool = False
 def test_it_names_what_matters_and_what_to_do_next(tmp_path: Path) -> None:
     offline = stage(tmp_path, "offline", {0: 0.0, 80: 0.44})
     online = stage(tmp_path, "online", {0: 0.44, 10: 0.2, 20: 0.6, 30: 0.58}, shares=True)
-    lines = run_summary(RunEnd(online, 100, 200.0, offline))
-    assert lines[0] == f"Finished in 3 min 20 s: {tmp_path}"
+    lines = run_summary(RunEnd(online, 100, offline))
+    assert lines[0] == f"Finished after 1 min 50 s of training and evaluation: {tmp_path}"
     rows = [" ".join(line.split()) for line in lines if " updates" in line]
     assert rows == [
         "offline score 44 [34.7, 53.8] after 80 updates, 800 env steps",
@@ -52,12 +52,28 @@ def test_it_names_what_matters_and_what_to_do_next(tmp_path: Path) -> None:
 def test_a_run_that_fell_is_warned_of_and_its_best_checkpoint_named(tmp_path: Path) -> None:
     offline = stage(tmp_path, "offline", {80: 0.44})
     online = stage(tmp_path, "online", {0: 0.44, 10: 0.6, 20: 0.01})
-    end = RunEnd(online, 100, 1.0, offline, unfinished="the new policy waits")
+    end = RunEnd(online, 100, offline, unfinished="the new policy waits")
     text = "\n".join(run_summary(end))
     assert "best.ckpt, since the score fell from 60 to 1" in text
     assert f"test --ckpt_path {online / 'checkpoints' / 'best.ckpt'}" in text
     assert "Warning: the last score is below that of the offline policy (more than chance" in text
     assert "the new policy waits" in text
+
+
+def test_time_that_is_not_known_and_that_of_another_run_are_left_out(tmp_path: Path) -> None:
+    offline = stage(tmp_path / "other", "offline", {0: 0.3, 80: 0.44})
+    online = stage(tmp_path, "online", {0: 0.3, 65: 0.4})
+    assert run_summary(RunEnd(online, 100, offline))[0].startswith("Finished after 1 min 5 s of")
+    metrics = online / "metrics.csv"
+    metrics.write_text(metrics.read_text().replace("seconds", "other"))
+    assert run_summary(RunEnd(online, 100, offline))[0] == f"Finished: {tmp_path}"
+
+
+def test_a_run_that_was_stopped_has_the_scores_so_far(tmp_path: Path) -> None:
+    offline = stage(tmp_path, "offline", {0: 0.3, 80: 0.44})
+    end = RunEnd(tmp_path / "online", 100, offline)
+    assert [line.split()[0] for line in scores_so_far(end)] == ["100", "start", "best"]
+    assert scores_so_far(RunEnd(tmp_path / "none", 100)) == []
 
 
 def test_few_episodes_and_no_evaluation_are_said(tmp_path: Path) -> None:
@@ -70,7 +86,7 @@ def test_few_episodes_and_no_evaluation_are_said(tmp_path: Path) -> None:
 def test_the_offline_score_is_that_of_the_checkpoint_that_was_taken(tmp_path: Path) -> None:
     offline = stage(tmp_path / "other", "offline", {40: 0.3, 80: 0.44})
     online = stage(tmp_path, "online", {0: 0.3})
-    lines = run_summary(RunEnd(online, 100, None, offline, offline_step=40))
+    lines = run_summary(RunEnd(online, 100, offline, offline_step=40))
     assert any("offline" in line and "after 40 updates" in line for line in lines)
 
 

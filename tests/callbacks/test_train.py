@@ -43,7 +43,7 @@ def test_both_stages_leave_metrics_and_checkpoints_and_say_what_came_of_them(
         assert evaluated(last.parent.parent) == [0, 10, 20]
     text = stream.getvalue()
     for words in (
-        " s: " + str(tmp_path / "x"),
+        " of training and evaluation: " + str(tmp_path / "x"),
         "hand-over",
         "Who acted: offline",
         "the new policy was a candidate in only 20 % of choices",

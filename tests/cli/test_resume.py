@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -102,7 +103,9 @@ def test_an_interrupt_saves_and_says_how_to_go_on(
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number, err
-    assert "--ckpt_path last" in err
+    assert f"fit --config {tmp_path / 'tiny'} --ckpt_path last" in err
+    assert " of 20,000 updates of the offline stage" in err
+    assert "  start " in err
     assert "Traceback" not in err
     stopped_at = read_checkpoint(_last(tmp_path, "offline")).header.gradient_steps
     assert 0 < stopped_at < 20000
@@ -149,6 +152,13 @@ def test_a_finished_run_has_nothing_left_to_do(command, tiny, finished: Path, tm
     assert outcome.code == 0, outcome.err
     assert "Nothing left to do" in outcome.err
     assert not (tmp_path / "tiny").exists()
+    # In its own folder it says again what it said when it ended.
+    outcome = command(*tiny(finished.parent, "--ckpt_path=last"))
+    assert outcome.code == 0, outcome.err
+    said = outcome.err[outcome.err.index("Nothing left to do") :]
+    assert re.search(r"Finished after \d+ s of training and evaluation: ", said), said
+    for words in ("  offline ", "= last ", "Warning: training ended before", "Worth testing"):
+        assert words in said, said
 
 
 def test_last_starts_a_run_that_does_not_exist_and_says_so(command, tiny, tmp_path: Path):
@@ -198,10 +208,13 @@ def test_an_interrupt_before_the_first_update_keeps_what_was_collected(
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
+    # The command that it names goes on with it.
+    assert f"fit --config {tmp_path / 'tiny'} --ckpt_path last" in err
     header = read_checkpoint(_last(tmp_path, "online")).header
     assert header.gradient_steps == 0
     assert header.env_steps > 0
-    outcome = command(*tiny(tmp_path, "--ckpt_path=last", f"--data.start_steps={header.env_steps}"))
+    named = ["fit", "--config", str(tmp_path / "tiny"), "--ckpt_path", "last"]
+    outcome = command(*named, f"--data.start_steps={header.env_steps}")
     assert outcome.code == 0, outcome.err
     assert f"Resumed with {header.env_steps:,} rows" in outcome.err
     assert read_checkpoint(_last(tmp_path, "online")).header.env_steps == header.env_steps + 40

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 
 import pytest
+
+from pex_lightning.cli import main
 
 
 @pytest.mark.parametrize(("stage", "algorithm"), [("offline", "IQL"), ("online", "PEX")])
@@ -21,6 +25,29 @@ def test_prints_one_json_object_on_its_last_line(command, finished: Path, stage,
     assert result["algorithm"] == algorithm
     assert result["score"] == pytest.approx(100 * result["return_mean"])
     assert set(result) >= {"return_std", "success_rate"}
+    assert "episodes" not in outcome.err
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_shows_its_progress_on_a_terminal(
+    command, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def film(*args, progress, **options):
+        for _ in range(7):
+            progress()
+
+    monkeypatch.setattr("pex_lightning.cli.test.film", film)
+    out, err = io.StringIO(), Terminal()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        args = ["--ckpt_path", str(finished), "--evaluation.episodes=3", "--video=x.gif"]
+        assert main(["test", *args]) == 0
+    assert "3/3" in err.getvalue()
+    assert "7 frames" in err.getvalue()
+    assert json.loads(out.getvalue().splitlines()[-1])["episodes"] == 3
 
 
 def test_is_repeatable_and_follows_the_seed(command, finished: Path):

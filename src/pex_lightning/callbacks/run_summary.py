@@ -26,7 +26,6 @@ class RunEnd:
     Attributes:
         stage: Folder of its last stage, whose name is `offline` or `online`.
         episodes: Episodes of an evaluation.
-        seconds: Time that it took; None if that is not known.
         offline: Folder of the offline stage that it started from; None if there is none.
         offline_step: Gradient steps of the offline checkpoint; None for the last.
         unfinished: What still keeps the learning policy from acting, in words.
@@ -35,7 +34,6 @@ class RunEnd:
 
     stage: Path
     episodes: int
-    seconds: float | None = None
     offline: Path | None = None
     offline_step: int | None = None
     unfinished: str | None = None
@@ -73,13 +71,8 @@ def code_flags(module: Algorithm, env_id: str) -> list[str]:
 def run_summary(end: RunEnd) -> list[str]:
     """Lines for the terminal; without scores where there was no evaluation."""
     results = stage_results(end.stage, end.episodes)
-    before = None
-    if end.offline is not None:
-        before = stage_results(end.offline, end.episodes, end.offline_step)
-        if before.unit != results.unit or not before.evaluations:
-            before = None
-    took = "" if end.seconds is None else f" in {duration(end.seconds)}"
-    lines = [f"Finished{took}: {end.stage.parent}"]
+    before = _before(results, end)
+    lines = [f"Finished{_took(results, end)}: {end.stage.parent}"]
     lines += _table(results, before, end)
     if len(results.shares) > 1:
         shares = (
@@ -89,6 +82,33 @@ def run_summary(end: RunEnd) -> list[str]:
         lines.append(f"Who acted: {'; '.join(shares)}")
     lines += [f"Warning: {text}" for text in _warnings(results, before, end)]
     return [*lines, *_next(results, end)]
+
+
+def scores_so_far(end: RunEnd) -> list[str]:
+    """The rows of a run that was stopped; none before its first evaluation."""
+    results = stage_results(end.stage, end.episodes)
+    if results.evaluations:
+        return list(_table(results, _before(results, end), end))
+    return [] if end.offline is None else scores_so_far(RunEnd(end.offline, end.episodes))
+
+
+def _before(results: StageResults, end: RunEnd) -> StageResults | None:
+    """The results of the offline stage, if there are any in the same unit."""
+    if end.offline is None:
+        return None
+    before = stage_results(end.offline, end.episodes, end.offline_step)
+    return before if before.unit == results.unit and before.evaluations else None
+
+
+def _took(results: StageResults, end: RunEnd) -> str:
+    """How long the stages of the run took, whatever the number of its processes."""
+    known = [results.seconds]
+    if end.offline is not None and end.offline.parent.resolve() == end.stage.parent.resolve():
+        known.append(stage_results(end.offline, end.episodes).seconds)
+    seconds = [value for value in known if value is not None]
+    if len(seconds) < len(known):
+        return ""
+    return f" after {duration(sum(seconds))} of training and evaluation"
 
 
 def _table(results: StageResults, before: StageResults | None, end: RunEnd) -> Iterator[str]:

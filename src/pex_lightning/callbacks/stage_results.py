@@ -40,11 +40,14 @@ class StageResults:
         unit: `score` or `return`.
         evaluations: In the order of their steps.
         shares: How often each member acted in the first and in the last report, 0 to 1.
+        seconds: Wall time of training and evaluation, of all processes one after the other; None
+            if it was not measured.
     """
 
     unit: str
     evaluations: tuple[Evaluated, ...]
     shares: Mapping[str, tuple[float, float]]
+    seconds: float | None
 
     @property
     def best(self) -> Evaluated:
@@ -79,7 +82,9 @@ def stage_results(stage: Path, episodes: int, until: int | None = None) -> Stage
             known = [value for row in rows if math.isfinite(value := _number(row, column))]
             if known:
                 shares[column[len("train/") : -len(_SHARE)]] = (known[0], known[-1])
-    return StageResults(unit, tuple(one for one in found if one is not None), shares)
+    seconds = [value for row in rows if math.isfinite(value := _number(row, "seconds"))]
+    evaluations = tuple(one for one in found if one is not None)
+    return StageResults(unit, evaluations, shares, seconds[-1] if seconds else None)
 
 
 def _evaluated(row: Mapping[str, str], unit: str, episodes: int) -> Evaluated | None:

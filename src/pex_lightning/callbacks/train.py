@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,6 @@ def train(
     given = [offline] if isinstance(offline, str | Path) else list(offline)
     checkpoints = [read_checkpoint(path) for path in given]
     with as_on_the_command_line():
-        began = time.monotonic()
         if checkpoints and before is None:
             module.hand_over(*checkpoints)
         data.prepare_data()
@@ -126,8 +124,7 @@ def train(
                 raise KeyboardInterrupt
             raise SystemExit(128 + interrupt.received)
         if used.is_global_zero:
-            seconds = time.monotonic() - began
-            _summarise(module, data, directory, settings, checkpoints, seconds)
+            _summarise(module, data, directory, settings, checkpoints)
     return last
 
 
@@ -137,12 +134,10 @@ def _summarise(
     directory: Path,
     settings: EvaluationSettings,
     checkpoints: Sequence[Checkpoint],
-    seconds: float,
 ) -> None:
     end = RunEnd(
         directory,
         settings.episodes,
-        seconds,
         unfinished=module.acting_policy().unfinished,
         code=code_flags(module, data.describe().env.id),
     ).starting_from(checkpoints)

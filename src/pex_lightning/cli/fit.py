@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,10 @@ class Run:
                 and checkpoint is not None
                 and self._report.is_finished(checkpoint)
             ):
-                return 0
+                # A checkpoint that it began with need not be there any more.
+                with suppress(UserError):
+                    self._given_offline_checkpoints()
+                return self._report.nothing_left(checkpoint)
             given = self._given_offline_checkpoints()
             goes_on = self._ckpt_path is not None
             with recorded(self._main, self._arguments, checkpoint, goes_on=goes_on) as attempt:
@@ -112,13 +116,14 @@ class Run:
             if not given:
                 before = self._finish_offline_stage(checkpoint)
                 if isinstance(before, StageEnd):
-                    return self._report.stopped(before)
+                    assert self._offline is not None
+                    return self._report.stopped(self._offline, before)
                 given = [before]
             self._hand_over(given)
             checkpoint = None
         end = self._run_stage(self._main, checkpoint)
         if end.received is not None:
-            return self._report.stopped(end)
+            return self._report.stopped(self._main, end)
         return self._report.ended(end)
 
     def _finish_offline_stage(self, resume: Checkpoint | None) -> Checkpoint | StageEnd:

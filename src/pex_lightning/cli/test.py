@@ -18,6 +18,7 @@ from pex_lightning.envs.make import EnvSpec, env_spec
 from pex_lightning.errors import UserError
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
 from pex_lightning.export.film import check_film, film
+from pex_lightning.files.progress import progress_bar
 from pex_lightning.handover import Checkpoint
 from pex_lightning.seeding import derive_seed
 
@@ -51,17 +52,27 @@ def _test(settings: Any) -> int:
         seed = derive_seed("test", settings.seed_everything) % 2**31
     if settings.video is not None:
         path = Path(settings.video).expanduser()
-        film(loaded, env, path, episodes=settings.video_episodes, seed=seed)
-    with Evaluator(
-        env.id,
-        env.kwargs,
-        episodes=settings.evaluation.episodes,
-        num_envs=settings.evaluation.num_envs,
-        seed=seed,
-    ) as evaluator:
-        result = evaluator.run(loaded.policy, loaded.device)
+        with _progress("filming", None, " frames") as bar:
+            episodes = settings.video_episodes
+            film(loaded, env, path, episodes=episodes, seed=seed, progress=bar.update)
+    with (
+        Evaluator(
+            env.id,
+            env.kwargs,
+            episodes=settings.evaluation.episodes,
+            num_envs=settings.evaluation.num_envs,
+            seed=seed,
+        ) as evaluator,
+        _progress("evaluating", evaluator.episodes, " episodes") as bar,
+    ):
+        result = evaluator.run(loaded.policy, loaded.device, lambda done: bar.update(done - bar.n))
     sys.stdout.write(json.dumps(_summary(result, checkpoint, env)) + "\n")
     return 0
+
+
+def _progress(what: str, total: int | None, unit: str) -> Any:
+    """A bar for who watches; in a log or a pipe the result alone counts."""
+    return progress_bar(what, total=total, unit=unit, show=sys.stderr.isatty())
 
 
 def _environment(settings: Any, checkpoint: Checkpoint) -> EnvSpec:

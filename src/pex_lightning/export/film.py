@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,15 @@ _DEFAULT_RATE = 30
 _LAST_SECONDS = 1.0
 
 
-def film(loaded: LoadedPolicy, env: EnvSpec, path: Path, *, episodes: int, seed: int) -> int:
+def film(
+    loaded: LoadedPolicy,
+    env: EnvSpec,
+    path: Path,
+    *,
+    episodes: int,
+    seed: int,
+    progress: Callable[[], object] = lambda: None,
+) -> int:
     """Film whole episodes of a policy, with nothing left to chance but the environment.
 
     Below each frame stand the step, the return so far, and the members with their probabilities;
@@ -34,6 +42,7 @@ def film(loaded: LoadedPolicy, env: EnvSpec, path: Path, *, episodes: int, seed:
         path: An MP4 (H.264) or GIF file; an existing one is replaced.
         episodes: How many episodes; episode i is reset with `seed + i`.
         seed: Of the first episode.
+        progress: Called after each frame.
 
     Returns:
         The number of frames.
@@ -48,7 +57,7 @@ def film(loaded: LoadedPolicy, env: EnvSpec, path: Path, *, episodes: int, seed:
         rate = int(scene.env.metadata.get("render_fps") or _DEFAULT_RATE)
         frames = _frames(loaded, scene, episodes, seed, round(rate * _LAST_SECONDS))
         write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
-        return write(aside, frames, rate)
+        return write(aside, _counted(frames, progress), rate)
 
 
 def check_film(path: Path) -> None:
@@ -78,6 +87,12 @@ def _frames(
             yield frame
         for _ in range(last):
             yield frame
+
+
+def _counted(frames: Iterator[Frame], progress: Callable[[], object]) -> Iterator[Frame]:
+    for frame in frames:
+        yield frame
+        progress()
 
 
 def _episode(loaded: LoadedPolicy, scene: Scene, number: int, seed: int) -> Iterator[Frame]:
