@@ -162,7 +162,8 @@ def test_tab_completes(script: Path, line: str, expected: set[str], tmp_path: Pa
 
 
 def test_a_shell_without_a_script_is_refused(command, refused):
-    refused(command("completion", "tcsh"), "tcsh", "bash", "zsh")
+    for shell in ("tcsh", "fish"):
+        refused(command("completion", shell), shell, "bash", "zsh")
 
 
 def test_errors_go_to_stderr_alone(command, refused):

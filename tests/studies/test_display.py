@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,18 @@ def test_a_terminal_shows_a_table_and_what_has_ended(tmp_path: Path):
         assert part in text
     # What a run says is no markup.
     assert "[red]no data[/red]" in text
+
+
+def test_no_colours_where_none_are_wanted_and_plain_lines_on_a_dumb_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    colours = re.compile(r"\x1b\[[0-9;]*(3|4|9|10)[0-9][0-9;]*m")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert colours.search(shown(tmp_path, terminal=True))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not colours.search(shown(tmp_path, terminal=True))
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b" not in shown(tmp_path, terminal=True)
 
 
 def test_elsewhere_plain_lines_say_it(tmp_path: Path):
