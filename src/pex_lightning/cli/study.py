@@ -19,6 +19,7 @@ from rich.table import Table
 
 from pex_lightning.cli.arguments import command_parser, parse
 from pex_lightning.cli.config_files import expand_bases
+from pex_lightning.cli.own_code import find_own_modules
 from pex_lightning.cli.run_shape import shape_of
 from pex_lightning.cli.yaml_limits import read_config
 from pex_lightning.errors import UserError
@@ -46,6 +47,7 @@ def study(argv: list[str]) -> int:
     Raises:
         UserError: Something in the configuration is wrong, of any variant.
     """
+    find_own_modules()
     given = read_study(argv)
     settings: StudySettings = given.study
     shapes = _shapes(settings)
