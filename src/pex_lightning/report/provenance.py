@@ -81,17 +81,18 @@ def _read(path: Path) -> dict[str, Any]:
 def _table(name: str, content: Mapping[str, Any]) -> Table:
     every = [attempt for attempt in content["attempts"] if isinstance(attempt, dict)]
     shown = list(enumerate(every, 1))
-    caption = ", ".join(f"{label} {_text(key, content.get(key))}" for key, label in _OF_A_RUN)
+    known = [(label, _text(key, content.get(key))) for key, label in _OF_A_RUN]
+    caption = ", ".join(f"{label} {text}" for label, text in known if text)
     if len(shown) > _MOST_ATTEMPTS:
         shown = [shown[0], *shown[1 - _MOST_ATTEMPTS :]]
         caption += f". The first and the last {_MOST_ATTEMPTS - 1} of {len(every)} attempts"
-    head = ("", *(f"attempt {number}" for number, _ in shown))
+    head = ("entry", *(f"attempt {number}" for number, _ in shown))
     rows = [
         (Cell(label, label), *(Cell(_text(key, attempt.get(key))) for _, attempt in shown))
         for key, label in _OF_AN_ATTEMPT
     ]
-    known = tuple(row for row in rows if any(cell.text for cell in row[1:]))
-    return Table(name, head, known, f"{caption}.", folded=True)
+    told = tuple(row for row in rows if any(cell.text for cell in row[1:]))
+    return Table(name, head, told, f"{caption}." if caption else "", folded=True)
 
 
 def _text(key: str, value: object) -> str:
