@@ -46,6 +46,7 @@ def state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
             for name in ALGORITHMS
         ),
         pytest.param("PEX", {"actor_every": 3}, marks=pytest.mark.long),
+        pytest.param("PEX", {"admission": "evidence", "imitates": "both"}, marks=pytest.mark.long),
         pytest.param("RLPD", {"actor_every": 3}, marks=pytest.mark.long),
     ],
 )

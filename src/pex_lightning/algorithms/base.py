@@ -27,7 +27,7 @@ from pex_lightning.handover import Checkpoint, check_hand_over
 from pex_lightning.handover.checkpoint import PLACES, Part
 from pex_lightning.handover.moments import check_restored, take_moments
 from pex_lightning.nn.distributions import Distribution
-from pex_lightning.policies.acting import ActingPolicy
+from pex_lightning.policies.acting import ActingPolicy, Episode
 from pex_lightning.seeding import derive_seed, global_seed, set_random_state
 from pex_lightning.updates.batch import Diagnostics
 from pex_lightning.updates.clipping import ClipAlgorithm, Clipping
@@ -154,6 +154,9 @@ class Algorithm(UpdateRule):
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
         """Called after every evaluation, in all processes of a run, with its `eval/*`."""
+
+    def on_episodes(self, episodes: Sequence[Episode]) -> None:
+        """Called when frames were collected, in all processes, with what ended in this one."""
 
     def check_files(self, data: DataDescription) -> None:
         """Read the files that settings name, before any stage begins; there are none by default.

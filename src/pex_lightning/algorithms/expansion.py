@@ -121,6 +121,8 @@ class Expansion(OnlineIQL):
             own = learner.state_dict() if self.learner_start == "copy_mean" else {}
             own_noise = {key: value.clone() for key, value in own.items() if key == "log_std"}
             learner.load_state_dict({**offline.part("policy"), **own_noise})
+            if not own_noise and "moments" in self.takes:
+                self.continue_moments(offline, "actor")
 
     @property
     def offline_policy(self) -> Policy:

@@ -10,14 +10,24 @@ from torch import nn
 
 from pex_lightning.algorithms.policy_sets import SetExpansion
 from pex_lightning.data.description import DataDescription
+from pex_lightning.data.ranks import gathered
 from pex_lightning.errors import UserError, check_range
 from pex_lightning.handover.checkpoint import Checkpoint
-from pex_lightning.losses.iql import diagnostics, policy_loss, q_loss, value_loss
+from pex_lightning.losses.iql import (
+    diagnostics,
+    mean_policy_loss,
+    policy_loss,
+    q_loss,
+    value_loss,
+)
 from pex_lightning.nn.critic import FrozenQ
+from pex_lightning.policies.acting import Episode
 from pex_lightning.policies.admission import Admission
+from pex_lightning.policies.admitting import AdmissionName, Admitting, new_composite
 from pex_lightning.policies.choice import Boltzmann, ChoiceName, entropy
 from pex_lightning.policies.choosing import Choosing, ValuesName
 from pex_lightning.policies.composite import CompositePolicy
+from pex_lightning.policies.evidence import EvidenceRule
 from pex_lightning.policies.schedule import progress
 from pex_lightning.policies.temperature import (
     AdaptedTemperature,
@@ -28,6 +38,7 @@ from pex_lightning.policies.values import BlendWeight, Bound
 from pex_lightning.updates.batch import Batch, Losses
 
 Backup = Literal["v", "choice"]
+Imitated = Literal["choice", "batch", "both"]
 
 
 class PEX(SetExpansion):
@@ -45,6 +56,11 @@ class PEX(SetExpansion):
     At the hand-over the composite policy then is π_β; π_θ first learns what π_β does, and from
     `admission_steps` on the choice is the paper's. 0 is the paper from the start.
 
+    A clock does not know whether π_θ is any good. With `admission` `evidence` whole episodes
+    belong to the frozen members alone or to the full set, and what they have returned decides how
+    many of the next ones are the full set's, and which of the two is evaluated and exported; see
+    `pex_lightning.policies.evidence.Evidence`.
+
     Call `hand_over` with an offline checkpoint before training; resuming needs only the
     online checkpoint.
 
@@ -60,7 +76,13 @@ class PEX(SetExpansion):
         inv_temperature: PEX's α, inverse temperature of the choice; 10 AntMaze, 3 MuJoCo.
         eval_epsilon: In evaluation, the probability with which π_θ's mode, and independently the
             best choice, is replaced by a sample.
-        admission_steps: Gradient steps over which π_θ is admitted to the choice; 0 at once.
+        admission: `clock`, by the number of gradient steps, or `evidence`, by the returns of
+            whole episodes.
+        admission_steps: Gradient steps over which π_θ is admitted by the clock; 0 at once.
+        admission_window: Episodes of the full set that count as evidence, the last ones.
+        admission_least: Least share of episodes that the full set gets.
+        imitates: What π_θ is fitted to, weighted by its advantage: the composite policy's fresh
+            `choice` (the paper), the actions of the `batch` (as IQL), or `both`, each by half.
         train_offline_policy: Whether π_β learns too; off in the paper.
         choice: `boltzmann` (the paper), `greedy`, `epsilon_greedy` or `uniform`.
         choice_epsilon: ε of `epsilon_greedy`.
@@ -104,6 +126,10 @@ class PEX(SetExpansion):
         inv_temperature_steps: int = 0,
         target_entropy: float | None = None,
         backup: Backup = "v",
+        admission: AdmissionName = "clock",
+        admission_window: int = 10,
+        admission_least: float = 0.5,
+        imitates: Imitated = "choice",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -120,21 +146,26 @@ class PEX(SetExpansion):
             bound_width=bound_width,
             rpex_scale=rpex_scale,
         )
+        self.admitting = Admitting(admission, admission_steps, admission_window, admission_least)
         fits = 0.0 <= eval_epsilon <= 1.0
         check_range("--model.eval_epsilon", eval_epsilon, fits, "between 0 and 1")
-        check_range("--model.admission_steps", admission_steps, admission_steps >= 0, "0 or more")
-        known = get_args(Backup)
-        check_range("--model.backup", backup, backup in known, " or ".join(known))
-        if blend_actor and choice_values != "blend":
-            raise UserError("--model.blend_actor needs --model.choice_values blend.")
+        for flag, name, known in (
+            ("backup", backup, get_args(Backup)),
+            ("imitates", imitates, get_args(Imitated)),
+        ):
+            check_range(f"--model.{flag}", name, name in known, " or ".join(known))
+        if blend_actor and (choice_values != "blend" or imitates != "choice"):
+            raise UserError(
+                "--model.blend_actor needs --model.choice_values blend and --model.imitates choice."
+            )
         if train_offline_policy and not self.offline_member:
             raise UserError("--model.train_offline_policy needs --model.offline_member true.")
         self.inv_temperature = inv_temperature
         self.eval_epsilon = eval_epsilon
-        self.admission_steps = admission_steps
         self.train_offline_policy = train_offline_policy
         self.blend_actor = blend_actor
         self.backup: Backup = backup
+        self.imitates: Imitated = imitates
         if self.choosing.needs_offline_q:
             self.takes = self.takes | {"q"}
 
@@ -149,7 +180,6 @@ class PEX(SetExpansion):
         super().build(data)
         if self.train_offline_policy:
             self.policies.train_offline(True)
-        self.admission = Admission(self.choosing.new_rule(len(self.policies)))
         self.offline_q: FrozenQ | None = None
         self.blend_weight: BlendWeight | None = None
         if self.choosing.needs_offline_q:
@@ -159,7 +189,9 @@ class PEX(SetExpansion):
         values = self.choosing.new_values(
             self.policies, self.critic, self.offline_q, self.blend_weight
         )
-        composite = CompositePolicy(self.policies, values, self.admission, self.eval_epsilon)
+        rule = self.choosing.new_rule(len(self.policies))
+        self.admission = self.admitting.new_rule(rule)
+        composite = new_composite(self.policies, values, self.admission, self.eval_epsilon)
         self.hold_unregistered("composite", composite)
 
     def start(self, given: Sequence[Checkpoint]) -> None:
@@ -204,6 +236,10 @@ class PEX(SetExpansion):
             advantage = critic.min_target_q(observation, choice.action) - value
         log_prob = self.policies.learner.log_prob(observation, choice.action)
         actor = policy_loss(log_prob, advantage, self.beta)
+        if self.imitates != "choice":
+            of_batch = policy_loss(self.log_prob(batch), v.advantage, self.beta)
+            both = self.imitates == "both"
+            actor = mean_policy_loss(actor, of_batch) if both else of_batch
         terms = {"q": q.loss, "v": v.loss, "actor": actor.loss}
         if self.blend_actor:
             assert self.offline_q is not None
@@ -225,11 +261,25 @@ class PEX(SetExpansion):
     def follow(self, step: int) -> None:
         """Admit π_θ a little further, λ = min(1, step / admission_steps); go on with schedules."""
         super().follow(step)
-        self.admission.share.fill_(progress(step - self.started_at, self.admission_steps))
+        if isinstance(self.admission, Admission):
+            self.admission.share.fill_(progress(step - self.started_at, self.admitting.steps))
         if isinstance(self.temperature, ScheduledTemperature):
             self.temperature.follow(step)
         if self.blend_weight is not None:
             self.blend_weight.follow(step)
+
+    def on_episodes(self, episodes: Sequence[Episode]) -> None:
+        """Judge the full set by what its episodes have returned, in all processes alike."""
+        if isinstance(self.admission, EvidenceRule):
+            world_size = 1 if self._trainer is None else self.trainer.world_size
+            everyone = gathered(list(episodes), world_size)
+            self.admission.evidence.add([episode for one in everyone for episode in one])
+
+    def _grow(self, step: int, *, scheduled: bool) -> None:
+        """What was known of the frozen members is not true of more of them."""
+        super()._grow(step, scheduled=scheduled)
+        if isinstance(self.admission, EvidenceRule):
+            self.admission.evidence.forget()
 
     def acting_policy(self) -> CompositePolicy:
         """The composite policy over Π."""

@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 
+from pex_lightning.policies.acting import Episode
+
 _RECENT_FRAMES = 1_000
+_BEGIN = Episode(0.0, False)
 
 
 class OnlineStatistics:
@@ -19,7 +22,8 @@ class OnlineStatistics:
     def __init__(self) -> None:
         self.episodes = 0
         self._members: tuple[str, ...] = ()
-        self._unfinished_returns: dict[int, float] = {}
+        self._unfinished: dict[int, Episode] = {}
+        self._ended: list[Episode] = []
         self._recent: list[float] = []
         self._clear()
 
@@ -33,7 +37,7 @@ class OnlineStatistics:
             self._members = members
             self._recent = [1.0 / len(members)] * len(members)
             self._clear()
-        self._unfinished_returns.clear()
+        self._unfinished.clear()
 
     def add(self, batch: TensorDictBase, environment: int = 0) -> None:
         """Count consecutive frames `[F]` of one environment, with raw rewards."""
@@ -49,14 +53,21 @@ class OnlineStatistics:
             self._recent[member] = share + decay * (self._recent[member] - share)
         rewards = batch.get(("next", "reward")).flatten().tolist()
         dones = batch.get(("next", "done")).flatten().tolist()
-        so_far = self._unfinished_returns.get(environment, 0.0)
-        for reward, done in zip(rewards, dones, strict=True):
-            so_far += reward
+        learner = (probs[:, -1] > 0).tolist()
+        so_far, took_part = self._unfinished.get(environment, _BEGIN)
+        for reward, done, possible in zip(rewards, dones, learner, strict=True):
+            so_far, took_part = so_far + reward, took_part or possible
             if done:
+                self._ended.append(Episode(so_far, took_part))
                 self._returns.append(so_far)
                 self.episodes += 1
-                so_far = 0.0
-        self._unfinished_returns[environment] = so_far
+                so_far, took_part = _BEGIN
+        self._unfinished[environment] = Episode(so_far, took_part)
+
+    def take_episodes(self) -> list[Episode]:
+        """The episodes that ended since the last call, in the order of their ends."""
+        ended, self._ended = self._ended, []
+        return ended
 
     def take(self) -> dict[str, float]:
         """Means since the last call, by name; empty if nothing was collected.

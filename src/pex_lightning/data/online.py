@@ -274,16 +274,17 @@ class OnlineData(OfflineData):
         self._online.extend(rows)
         self._mixing.added(self._places(self._collected, self._collected + rows.shape[0]))
         self._collected += rows.shape[0]
+        module: Any = self._bounded_trainer().lightning_module
+        module.on_episodes(self.statistics.take_episodes())
 
     def _new_collection(self, trainer: Trainer) -> Collection:
         module: Any = trainer.lightning_module
         env = self.describe().env
-        factory = EnvFactory.of(env.id, env.kwargs)
         seed = derive_seed("env", global_seed(), trainer.global_rank, self._collected)
         self.statistics.begin(module.acting_policy().members)
         return begin_collection(
             module,
-            factory,
+            EnvFactory.of(env.id, env.kwargs),
             num_collectors=self.num_collectors,
             seed=seed,
             collected=self._collected,

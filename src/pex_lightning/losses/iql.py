@@ -86,6 +86,12 @@ def policy_loss(log_prob: Tensor, advantage: Tensor, beta: float) -> PolicyLoss:
     return PolicyLoss((weight * -log_prob).mean(), weight)
 
 
+def mean_policy_loss(first: PolicyLoss, second: PolicyLoss) -> PolicyLoss:
+    """The mean of two fits of the same policy, with the weights of both, `[2B]`."""
+    weight = torch.cat((first.weight, second.weight))
+    return PolicyLoss((first.loss + second.loss) / 2, weight)
+
+
 def diagnostics(q: QLoss, value: ValueLoss, policy: PolicyLoss) -> dict[str, Tensor]:
     """Scalars to log: losses, values, and how the advantage weights are spread."""
     losses = {"q_loss": q.loss.detach(), "v_loss": value.loss.detach()}

@@ -31,6 +31,18 @@ class Choice(NamedTuple):
     memory: Tensor
 
 
+class Episode(NamedTuple):
+    """An episode that was collected.
+
+    Attributes:
+        episode_return: Its undiscounted return, without reward transform.
+        learner_took_part: Whether the last member, who learns, could be chosen in any step of it.
+    """
+
+    episode_return: float
+    learner_took_part: bool
+
+
 class ActingPolicy(nn.Module, ABC):
     """A policy that collects and is evaluated.
 

@@ -22,12 +22,18 @@ class CompositePolicy(ActingPolicy):
         rule: The choice between members by the values of their candidates.
         eval_epsilon: In evaluation, the probability with which the learning member's mode, and
             independently the best choice, is replaced by a sample.
+        memory_size: As for ActingPolicy.
     """
 
     def __init__(
-        self, policies: PolicySet, values: CandidateValues, rule: ChoiceRule, eval_epsilon: float
+        self,
+        policies: PolicySet,
+        values: CandidateValues,
+        rule: ChoiceRule,
+        eval_epsilon: float,
+        memory_size: int = 0,
     ) -> None:
-        super().__init__(policies.names)
+        super().__init__(policies.names, memory_size)
         self.policies = policies
         self.values = values
         self.rule = rule
@@ -43,9 +49,13 @@ class CompositePolicy(ActingPolicy):
         with torch.no_grad():
             candidates = self.policies.candidates(observation)
             values = self.values(observation, candidates)
-            probs = self.rule.probs(values, self.policies.filled)
+            probs, memory = self.probs(values, memory)
             index = draw(probs)
             return Choice(_rows(candidates, index), index, probs, memory), values
+
+    def probs(self, values: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """P(i|s) to collect with, `[B, M]`, for values `[M, B]`; and the next memory."""
+        return self.rule.probs(values, self.policies.filled), memory
 
     @torch.no_grad()
     def evaluation_action(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,188 @@
+"""Admission of the policy that learns by what whole episodes have returned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+
+import torch
+from torch import Tensor, nn
+
+from pex_lightning.policies.acting import Episode
+from pex_lightning.policies.choice import ChoiceRule
+from pex_lightning.policies.composite import CompositePolicy
+from pex_lightning.policies.policy_set import PolicySet
+from pex_lightning.policies.values import CandidateValues
+
+_ALONE, _ALL = 1.0, 2.0
+"""What the memory of an episode holds once it is drawn; 0 before that."""
+
+
+class Evidence(nn.Module):
+    """What episodes of the frozen members alone, and of the full set, have returned.
+
+    The frozen members do not change, so that all their episodes count; of the full set, which
+    changes while it learns, the last `window`. `certainty` is how sure it is that the full set's
+    mean return is not lower: Φ((m_full − m_frozen) / (s · √(1/n_full + 1/n_frozen))), with the
+    pooled standard deviation s of the returns, which is a z-test of two means. Where no return
+    differs from another it is ½.
+
+    The share of new episodes that the full set gets is 2 · `certainty`, at most 1: all of them
+    once it is as good, and fewer the surer it is that it is worse. Before there are `window`
+    episodes of the frozen members, too few to know how good they are, it is ½ at most.
+
+    Args:
+        window: Episodes of the full set that count.
+        least: Least share of episodes that the full set gets, so that there is always news of it.
+
+    Attributes:
+        share: Share of new episodes that the full set gets.
+        favoured: Whether the full set is what is evaluated and exported: it is once its mean
+            return is not lower than that of the frozen members, and no longer when it falls below.
+    """
+
+    share: Tensor
+    favoured: Tensor
+    certainty: Tensor
+    frozen: Tensor
+    full: Tensor
+    full_count: Tensor
+
+    def __init__(self, window: int, least: float) -> None:
+        super().__init__()
+        self.least = least
+        self.register_buffer("share", torch.tensor(0.5))
+        self.register_buffer("favoured", torch.tensor(False))
+        self.register_buffer("certainty", torch.tensor(0.5))
+        # Count, mean and sum of squared deviations from the mean.
+        self.register_buffer("frozen", torch.zeros(3))
+        self.register_buffer("full", torch.zeros(window))
+        self.register_buffer("full_count", torch.zeros((), dtype=torch.int64))
+
+    def add(self, episodes: Sequence[Episode]) -> None:
+        """Take in episodes that have ended, in the order of their ends."""
+        if not episodes:
+            return
+        for episode in episodes:
+            if episode.learner_took_part:
+                self.full.copy_(self.full.roll(-1))
+                self.full[-1] = episode.episode_return
+                self.full_count.add_(1)
+            else:
+                count, mean, squares = self.frozen.tolist()
+                change = episode.episode_return - mean
+                mean += change / (count + 1)
+                squares += change * (episode.episode_return - mean)
+                self.frozen.copy_(self.frozen.new_tensor([count + 1, mean, squares]))
+        self._judge()
+
+    def forget(self) -> None:
+        """Start anew, where the members of the set have changed."""
+        self.frozen.zero_()
+        self.full_count.zero_()
+        self.share.fill_(0.5)
+        self.certainty.fill_(0.5)
+        self.favoured.fill_(False)
+
+    def _judge(self) -> None:
+        count, mean, squares = self.frozen.tolist()
+        recent = self.full[-min(len(self.full), int(self.full_count)) :]
+        if count == 0 or int(self.full_count) == 0:
+            return
+        full = float(recent.mean())
+        squares += float((recent - full).square().sum())
+        freedom = max(1.0, count + len(recent) - 2)
+        error = math.sqrt(squares / freedom * (1 / count + 1 / len(recent)))
+        if error > 0:
+            sure = NormalDist().cdf((full - mean) / error)
+        else:
+            sure = 0.5 if full == mean else float(full > mean)
+        self.certainty.fill_(sure)
+        most = 1.0 if count >= len(self.full) else 0.5
+        self.share.fill_(min(most, max(self.least, 2.0 * sure)))
+        self.favoured.fill_(full >= mean)
+
+
+class EvidenceRule(ChoiceRule):
+    """Wraps a rule for evaluation: among all members once the evidence favours it.
+
+    The learning member is the last one.
+
+    Args:
+        rule: Chooses among the members that are candidates.
+        evidence: Says whether the learning member is one.
+    """
+
+    def __init__(self, rule: ChoiceRule, evidence: Evidence) -> None:
+        super().__init__()
+        self.rule = rule
+        self.evidence = evidence
+
+    def probs(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
+        """Of all members, or of the frozen alone."""
+        return self.within(values, filled, self.evidence.favoured)
+
+    def within(self, values: Tensor, filled: Tensor | None, full: Tensor) -> Tensor:
+        """Of all members where `full` (a scalar, or `[B, 1]`), elsewhere of the frozen alone."""
+        alone = self.rule.probs(values[:-1], None if filled is None else filled[:-1])
+        frozen = torch.nn.functional.pad(alone, (0, 1))
+        return torch.where(full, self.rule.probs(values, filled), frozen)
+
+    def best(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
+        """The favourite among all members, or among the frozen."""
+        frozen = self.rule.best(values[:-1], None if filled is None else filled[:-1])
+        return torch.where(self.evidence.favoured, self.rule.best(values, filled), frozen)
+
+    def decide(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
+        """As `best`, without chance."""
+        frozen = self.rule.decide(values[:-1], None if filled is None else filled[:-1])
+        return torch.where(self.evidence.favoured, self.rule.decide(values, filled), frozen)
+
+    @property
+    def unfinished(self) -> str | None:
+        """That the frozen members act alone, as episodes of the full set returned less."""
+        if bool(self.evidence.favoured):
+            return None
+        share = math.floor(100 * float(self.evidence.share))
+        return (
+            "episodes with the new policy have not returned as much as those of the frozen "
+            f"members, which act alone in evaluation; it took part in {share} % of new episodes"
+        )
+
+    def diagnose(self, values: Tensor, filled: Tensor | None = None) -> Mapping[str, Tensor]:
+        """What the wrapped rule says of all members, `admitted` and `certainty`."""
+        found = self.rule.diagnose(values, filled)
+        return {**found, "admitted": self.evidence.share, "certainty": self.evidence.certainty}
+
+
+class EvidencePolicy(CompositePolicy):
+    """A composite policy that leaves some of the episodes to the frozen members alone.
+
+    At the first step of an episode it is drawn, with the probability that the evidence says,
+    whether all members are candidates in it. Memory: what was drawn.
+
+    Args:
+        policies: The policy set Π.
+        values: Values of the members' candidates.
+        rule: The choice between members, with the evidence.
+        eval_epsilon: As for CompositePolicy.
+    """
+
+    rule: EvidenceRule
+
+    def __init__(
+        self, policies: PolicySet, values: CandidateValues, rule: EvidenceRule, eval_epsilon: float
+    ) -> None:
+        super().__init__(policies, values, rule, eval_epsilon, memory_size=1)
+
+    def probs(self, values: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """P(i|s) of the kind of episode that was drawn, and the memory of it."""
+        drawn = torch.where(torch.rand_like(memory) < self.rule.evidence.share, _ALL, _ALONE)
+        memory = torch.where(memory == 0, drawn, memory)
+        return self.rule.within(values, self.policies.filled, memory == _ALL), memory
+
+    @property
+    def decides_by_memory(self) -> bool:
+        """No: which members are candidates in evaluation is the same for all episodes."""
+        return False
