@@ -253,6 +253,16 @@ def test_the_critic_goes_on_with_its_moments_and_the_actor_starts_afresh(toy: An
             assert all(torch.equal(state[key], expected[key]) for key in expected)
 
 
+def test_a_copy_of_the_offline_policy_goes_on_with_its_moments(toy: Any) -> None:
+    moments = Moments()
+    toy.fit(toy.algorithm("PEX", learner_start="copy"), 5, callbacks=[moments])
+    (saved,) = torch.load(toy.offline_path, weights_only=True)["optimizer_states"]
+    (group,) = (group for group in saved["param_groups"] if group["name"] == "actor")
+    for state, index in zip(moments.groups["actor"], group["params"], strict=True):
+        expected = saved["state"][index]
+        assert all(torch.equal(state[key], expected[key]) for key in expected)
+
+
 def test_training_leaves_the_offline_checkpoints_moments_alone(toy: Any) -> None:
     checkpoint = read_checkpoint(toy.offline_path)
     module = PEX(hidden_dims=[8, 8])
