@@ -109,6 +109,29 @@ def test_processes_agree_where_the_critic_learns_alone(
     assert counts == ({40, 13} if method == "rlpd" else {80, 53, 13})
 
 
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_evidence_is_that_of_all_processes(
+    command, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DDP_PROBE", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    probe = "--trainer.callbacks=[{class_path: ddp_probe.Probe}]"
+    short = "--data.env_kwargs={max_episode_steps: 20}"
+    overlay = ("--config", "conf/methods/pex-evidence.yaml", short)
+    process = command.start(*tiny(tmp_path, *overlay, *TWO_PROCESSES, probe))
+    _, err = process.communicate(timeout=500)
+    assert process.returncode == 0, err
+    ranks = [torch.load(tmp_path / f"online-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    for key, value in ranks[0]["parameters"].items():
+        assert torch.equal(value, ranks[1]["parameters"][key]), key
+    evidence = "admission.evidence."
+    count = ranks[0]["parameters"][f"{evidence}frozen"][0]
+    count += ranks[0]["parameters"][f"{evidence}full_count"]
+    # 45 steps in each of two processes, in episodes of 20.
+    assert int(count) == 4
+
+
 @pytest.mark.long
 def test_each_process_balances_its_own_replay_and_goes_on_with_it(command, tiny, tmp_path: Path):
     off2on = "--config=conf/methods/off2on.yaml"
