@@ -12,8 +12,8 @@ the same two cores.
 `evaluate` records episodes as `data make halfcheetah-medium` does, with sampled actions, on seeds
 (SEED, episode). The shipped policy has a return of 4,373 ± 518 and 4,293 ± 727 over 100 episodes
 (seeds 1000 and 2000; standard deviation over episodes), which is 0.36 and 0.35 of the 12,135 of
-D4RL's expert. Learnt again by the same command, where the update had been compiled before and so
-was compiled from the first one on, another policy came out, with 4,526 ± 116 (seed 1000).
+D4RL's expert. A second run gave another policy, with 4,526 ± 116 (seed 1000); the numbers of
+threads, on which sums depend, were not noted. Give OMP_NUM_THREADS for a run that can be repeated.
 """
 
 from __future__ import annotations

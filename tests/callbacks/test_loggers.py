@@ -98,6 +98,10 @@ def test_wandb_has_a_run_for_each_stage_and_goes_on_with_it(
     assert (run.name, run.group, run.job_type) == ("mine/online", "mine", "online")
     assert run.config["dataset"] == "toy"
     assert run.id == "before1"
+    logger.log_metrics({"a": 1.0}, 15)
+    logger.log_metrics({"b": 1.0}, 15)
+    logger.log_metrics({"a": 2.0}, 20)
+    assert run.step == 20
     end_loggers([logger], failed=False)
     # Else the next stage would log into the same run.
     assert wandb.run is None

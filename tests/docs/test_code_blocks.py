@@ -26,6 +26,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SMALLER = {
     "8_000": "20",
     "6_000": "20",
+    "episodes=100": "episodes=2, num_envs=1",
     'dataset="pointmaze-medium",': 'dataset="pointmaze-medium", rows=2_000, start_steps=100,',
 }
 OTHERS = {"measures.md", "results.md", "use-a-policy.md", "policy-sets.md"}

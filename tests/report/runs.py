@@ -58,5 +58,22 @@ def write_study(root: Path) -> Path:
         write_run(study, "first", seed, (50, 70, 90 + seed), signs=[sign] if seed == 1 else [])
         write_run(study, "second", seed, (50, 20, 60 + seed), settings={"beta": 3})
     reason = "<script>document.title = 'broken into'</script>"
+    write_provenance(sorted(study.iterdir())[0], host=reason)
     write_run(study, "third", 0, (10, 5), state="failed", reason=reason)
     return study
+
+
+def write_provenance(run: Path, attempts: int = 1, **entries: Any) -> None:
+    """Write the `provenance.json` of a run that was stopped and has gone on."""
+    attempt = {
+        "command": ["pex-lightning", "fit", "--config", "a b.yaml"],
+        "started": "2026-01-02T03:04:05+00:00",
+        "seconds": 61.0,
+        "exit_code": 0,
+        "git_revision": "abc-dirty",
+        "packages": {"torch": "2.0"},
+        "gpus": [],
+        **entries,
+    }
+    content = {"format": 1, "seed": 7, "dataset": "made:toy", "attempts": [attempt] * attempts}
+    (run / "provenance.json").write_text(json.dumps(content))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,6 +110,22 @@ def test_paper_has_everything_unfolded_and_nothing_to_click(page: Any) -> None:
     assert page.locator("details:not([open])").count() == 0
     assert page.locator("figure svg").first.is_visible()
     assert len(page.pdf()) > 10_000
+
+
+def test_a_dark_screen_has_a_dark_page_and_paper_a_white_one(page: Any) -> None:
+    def lightness(selector: str, what: str) -> int:
+        colour = page.locator(selector).first.evaluate(f"e => getComputedStyle(e).{what}")
+        return sum(map(int, re.findall(r"\d+", colour)[:3]))
+
+    for media, scheme, dark in (
+        ("screen", "light", False),
+        ("screen", "dark", True),
+        ("print", "dark", False),
+    ):
+        page.emulate_media(media=media, color_scheme=scheme)
+        assert (lightness("body", "backgroundColor") < lightness("body", "color")) == dark
+        figure = page.locator(".picture svg").first
+        assert ("invert" in figure.evaluate("e => getComputedStyle(e).filter")) == dark
 
 
 def test_without_a_script_everything_is_there_to_read(browser: Any, address: str) -> None:

@@ -10,16 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from commands import Command
 from pex_lightning.report.drawing import Painter, series_of, sketch
 from pex_lightning.report.page import write_report
+from pex_lightning.report.provenance import provenance
 from pex_lightning.report.reading import read_runs
 from pex_lightning.report.results import compared
 from pex_lightning.report.tables import Table, differences, measures, signs
 from pex_lightning.studies.records import FoundRun, find_runs
 from pex_lightning.studies.table import collect
-from report.runs import write_run
+from report.runs import write_provenance, write_run
 
 
 def report(path: Path) -> str:
@@ -50,6 +52,7 @@ def test_page_has_every_section_and_needs_no_other_file(page: str) -> None:
         "Signs of failure",
         "Differences between configurations",
         "Runs",
+        "Provenance",
     ):
         assert f">{title}<" in page, title
     assert "made:toy (0123456789abcdef)" in page
@@ -184,6 +187,72 @@ def test_signs_name_run_stage_and_step(study: Path) -> None:
         "200",
         "3 of the 9 starts fail now",
     ]
+
+
+def test_a_run_says_what_made_it(page: str, study: Path) -> None:
+    section = page[page.index('id="provenance"') :]
+    (name,) = re.findall(r"<details><summary>([^<]+)</summary>", section)
+    assert (study / name / "provenance.json").exists()
+    for words in (
+        "seed 7",
+        "pex-lightning fit --config &#39;a b.yaml&#39;",
+        "1 min 1 s",
+        "abc-dirty",
+        "torch 2.0",
+        "&lt;script&gt;document.title",
+    ):
+        assert words in section, words
+    assert "Without a provenance.json" in section
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[" * 50_000, "is damaged"),
+        ("{}", "it has no list of attempts"),
+        ('{"attempts": [{"seconds": 1e999}]}', "is damaged"),
+        ('{"attempts": [3, {"command": 4, "packages": ["\\ud800"]}], "seed": {"a": []}}', None),
+    ],
+)
+def test_damaged_provenance_is_told(tmp_path: Path, content: str, words: str | None) -> None:
+    run = write_run(tmp_path, "v", 0, (1, 2))
+    (run / "provenance.json").write_text(content)
+    missing: list[str] = []
+    assert len(list(provenance(read_runs(find_runs([run])), missing))) == (words is None)
+    assert [words in sentence for sentence in missing if words] == [True] * (words is not None)
+
+
+def test_of_many_attempts_the_first_and_the_last_are_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "v", 0, (1, 2))
+    write_provenance(run, attempts=20)
+    (table,) = provenance(read_runs(find_runs([run])), [])
+    assert table.head[1:3] == ("attempt 1", "attempt 16")
+    assert "of 20 attempts" in table.caption
+
+
+def test_variants_stand_in_the_order_of_the_study(tmp_path: Path) -> None:
+    for variant in ("a", "b", "c", "gone"):
+        for seed in (1, 0):
+            write_run(tmp_path, variant, seed, (10, 20))
+    study = {"study": {"tasks": {"toy": {}}, "variants": {"c": {}, "a": {}, "b": None}}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    runs = [(run.record.variant, run.record.seed) for run in find_runs([tmp_path])]
+    assert runs == [(variant, seed) for variant in ("c", "a", "b", "gone") for seed in (0, 1)]
+    ((table,), _) = tables(tmp_path)
+    assert [row[0].text for row in table.rows] == ["c", "a", "b", "gone"]
+
+
+@pytest.mark.parametrize(
+    "content", ["study: [", "study: 3", "study: {tasks: {}, variants: x}", "["]
+)
+def test_a_damaged_study_file_is_told(
+    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for variant in ("b", "a"):
+        write_run(tmp_path, variant, 0, (10, 20))
+    (tmp_path / "study.yaml").write_text(content)
+    assert [run.record.variant for run in find_runs([tmp_path])] == ["b", "a"]
+    assert "study.yaml is damaged" in caplog.text
 
 
 BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {

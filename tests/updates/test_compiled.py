@@ -168,6 +168,25 @@ def test_the_first_updates_are_plain_and_a_run_resumes_bit_for_bit(
     assert all(torch.equal(value, state(second)[key]) for key, value in state(whole).items())
 
 
+@pytest.mark.long
+@needs_compiler
+@pytest.mark.slow
+def test_a_run_is_the_same_whether_the_update_was_compiled_before_or_not(
+    toy: Any, worth_it: None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del worth_it
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    results = []
+    for compiled_before in (False, True):
+        assert bool(list(tmp_path.glob("*.pt2"))) == compiled_before
+        torch.manual_seed(1)
+        module, notes = toy.algorithm("IQL"), WhoUpdates()
+        toy.fit(module, 20, callbacks=[notes])
+        assert notes.compiled == {5: False, 10: False, 15: True, 20: True}
+        results.append(state(module))
+    assert all(torch.equal(value, results[1][key]) for key, value in results[0].items())
+
+
 @needs_compiler
 @pytest.mark.slow
 def test_the_policy_that_collects_is_compiled_with_the_update(

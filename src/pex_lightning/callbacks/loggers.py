@@ -146,7 +146,7 @@ def _build(name: LoggerName, stage: LoggedStage, ids: dict[str, str]) -> Logger:
         )
     if name == "wandb":
         ids.setdefault(name, secrets.token_hex(8))
-        logger = WandbLogger(
+        logger = _StepWandbLogger(
             name=title,
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
             save_dir=str(stage.root),
@@ -158,6 +158,18 @@ def _build(name: LoggerName, stage: LoggedStage, ids: dict[str, str]) -> Logger:
             _draw_over_env_steps(logger)
         return logger
     return _mlflow(title, stage, ids)
+
+
+class _StepWandbLogger(WandbLogger):
+    """Gives W&B the gradient step as its own step as well.
+
+    W&B's own count would begin at 0 when a stage is resumed without a network, and when both
+    attempts are sent to the server, the rows of the second would take the place of the first one's.
+    """
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.experiment.log({**metrics, "trainer/global_step": step}, step=step)
 
 
 @rank_zero_only

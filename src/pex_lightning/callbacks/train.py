@@ -112,12 +112,16 @@ def train(
             enable_model_summary=trainer.pop("enable_model_summary", False),
             **trainer,
         )
-        used.fit(
-            module,
-            datamodule=data,
-            ckpt_path=None if before is None else str(last),
-            weights_only=True,
-        )
+        try:
+            used.fit(
+                module,
+                datamodule=data,
+                ckpt_path=None if before is None else str(last),
+                weights_only=True,
+            )
+        except SystemExit as stop:
+            # Lightning's answer to a KeyboardInterrupt.
+            raise KeyboardInterrupt from stop
         if interrupt.received is not None:
             _log.info("Stopped and saved in %s. Go on with resume=True.", last)
             if interrupt.received == signal.SIGINT:

@@ -24,11 +24,11 @@ from pex_lightning.cli.stage import Stage
 from pex_lightning.errors import UserError, in_one_line, shortened
 from pex_lightning.files.atomic import replaced
 from pex_lightning.handover import Checkpoint
+from pex_lightning.studies.records import PROVENANCE
 from pex_lightning.studies.versions import code_version
 
 _log = logging.getLogger(__name__)
 
-PROVENANCE = "provenance.json"
 _FORMAT = 1
 _LARGEST = 10_000_000
 _PACKAGES = (

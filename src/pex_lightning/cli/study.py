@@ -17,6 +17,7 @@ from rich.table import Table
 
 from pex_lightning.cli.arguments import command_parser, parse
 from pex_lightning.cli.config_files import expand_bases, with_merged_files
+from pex_lightning.cli.own_code import find_own_modules
 from pex_lightning.cli.run_shape import shape_of
 from pex_lightning.errors import UserError
 from pex_lightning.processes import STOP_SIGNALS, ignored
@@ -44,6 +45,7 @@ def study(argv: list[str]) -> int:
     Raises:
         UserError: Something in the configuration is wrong, of any variant.
     """
+    find_own_modules()
     given = read_study(argv)
     settings: StudySettings = given.study
     shapes = _shapes(settings)

@@ -11,18 +11,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from pex_lightning.callbacks.csv_logger import parse_log
 from pex_lightning.errors import in_one_line, printable, shortened
+from pex_lightning.files.safe_yaml import parse_yaml
 from pex_lightning.studies.records import FoundRun, RunRecord
 
 Floats = npt.NDArray[np.float64]
 
 STAGES = ("offline", "online")
 _LARGEST = {"metrics.csv": 200_000_000, "config.yaml": 1_000_000, "diagnostics.json": 10_000_000}
-_DEEPEST, _MOST_SETTINGS = 40, 3_000
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MOST_SETTINGS = 3_000
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,8 @@ def _content(path: Path, notes: list[str]) -> bytes | None:
     except FileNotFoundError:
         # A stage writes its diagnostics when it ends.
         if path.name != "diagnostics.json":
-            notes.append(f"{where} is missing")
+            of_train = ", as in runs of `train`" if path.name == "config.yaml" else ""
+            notes.append(f"{where} is missing{of_train}")
         return None
     except OSError as error:
         notes.append(f"{where} cannot be read ({error.strerror or error})")
@@ -193,23 +193,12 @@ def _config(path: Path, notes: list[str]) -> dict[str, Any]:
     if content is None:
         return {}
     try:
-        _check_depth(content)
         settings: dict[str, Any] = {}
-        _flatten(yaml.load(content, Loader=_LOADER), "", settings)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        _flatten(parse_yaml(content), "", settings)
+    except (ValueError, RecursionError) as error:
         notes.append(f"{path.parent.name}/{path.name} is damaged ({shortened(in_one_line(error))})")
         return {}
     return settings
-
-
-def _check_depth(content: bytes) -> None:
-    """Refuse what would exhaust the stack of the loader, which is recursive."""
-    depth = 0
-    for event in yaml.parse(content, Loader=_LOADER):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise ValueError(f"more than {_DEEPEST} levels")
 
 
 def _flatten(value: Any, name: str, into: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from pex_lightning.report.curves import learning_curves
 from pex_lightning.report.drawing import Drawing, Painter, Sketch
 from pex_lightning.report.maps import Maps, map_runs
 from pex_lightning.report.members import entropy, member_names, shares
+from pex_lightning.report.provenance import provenance
 from pex_lightning.report.reading import Run
 from pex_lightning.report.results import compared
 from pex_lightning.report.tables import Table, differences, measures, run_table, signs, state_counts
@@ -97,6 +98,7 @@ class Report:
                 self._signs(),
                 self._differences(),
                 self._list(),
+                self._provenance(),
             )
             if section.tables or section.groups or section.missing
         )
@@ -222,6 +224,13 @@ class Report:
     def _list(self) -> Section:
         table = run_table(self.runs, self.names)
         return Section("runs", "Runs", tables=[table], folded=len(self.runs) > 20)
+
+    def _provenance(self) -> Section:
+        section = Section(
+            "provenance", "Provenance", "What made each run, on what, and when. Times are in UTC."
+        )
+        section.tables = list(provenance(self.runs, section.missing))
+        return section
 
     @property
     def facts(self) -> list[tuple[str, str]]:

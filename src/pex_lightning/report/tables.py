@@ -34,13 +34,15 @@ class Cell:
 class Table:
     """A table, with a title unless that of its section is enough.
 
-    The first cell of each row is the row's heading.
+    The first cell of each row is the row's heading. A folded table is hidden until the reader asks
+    for it by its title.
     """
 
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
+    folded: bool = False
 
 
 _MEASURES = (

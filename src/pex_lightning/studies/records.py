@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pex_lightning.errors import UserError
+from pex_lightning.errors import UserError, in_one_line, printable, shortened
 from pex_lightning.files.atomic import replaced
+from pex_lightning.files.safe_yaml import parse_yaml
+
+_log = logging.getLogger(__name__)
 
 RECORD = "run.json"
 RECORD_FORMAT = 1
 STUDY_FILE = "study.yaml"
+PROVENANCE = "provenance.json"
 _LARGEST_RECORD = 10_000_000
+_LARGEST_STUDY = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 RunState = Literal["waiting", "running", "finished", "stopped", "failed"]
@@ -155,7 +161,8 @@ def find_runs(paths: Iterable[Path]) -> list[FoundRun]:
         paths: Folders.
 
     Returns:
-        Runs in the order of the paths, and in a study by name; none twice.
+        Runs in the order of the paths; those of a study by task, variant and seed, with tasks and
+        variants as its `study.yaml` lists them, else by name; none twice.
 
     Raises:
         UserError: A folder is missing, or holds no run.
@@ -164,20 +171,51 @@ def find_runs(paths: Iterable[Path]) -> list[FoundRun]:
     for path in paths:
         if not path.is_dir():
             raise UserError(f"{path}: there is no such folder; expected a run or a study.")
-        folders = [path] if _is_run(path) else sorted(p for p in path.iterdir() if _is_run(p))
+        inside = [path] if _is_run(path) else [p for p in path.iterdir() if _is_run(p)]
+        folders = [FoundRun(folder, _record_of(folder)) for folder in sorted(inside)]
         if not folders:
             raise UserError(
                 f"{path} holds no run: expected a folder with offline/ or online/ in it, or a "
                 "study's folder with such folders."
             )
-        for folder in folders:
-            found.setdefault(folder.resolve(), FoundRun(folder, _record_of(folder)))
+        for run in _in_order(path, folders):
+            found.setdefault(run.folder.resolve(), run)
     return list(found.values())
 
 
+def _in_order(study: Path, runs: list[FoundRun]) -> list[FoundRun]:
+    """The runs of a folder in the order of the study's file, if there is one."""
+    places: list[dict[str, int]] = []
+    try:
+        with (study / STUDY_FILE).open("rb") as file:
+            content = parse_yaml(file.read(_LARGEST_STUDY))
+        for group in ("tasks", "variants"):
+            places.append({name: place for place, name in enumerate(dict(content["study"][group]))})
+    except FileNotFoundError:
+        return runs
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        reason = shortened(printable(in_one_line(error)))
+        _log.warning(f"{study / STUDY_FILE} is damaged ({reason}), so runs are ordered by name.")
+        return runs
+    tasks, variants = places
+
+    def place(run: FoundRun) -> tuple[int, int, int]:
+        # What is no part of the study any more comes last.
+        record = run.record
+        return (
+            tasks.get(record.task, len(tasks)),
+            variants.get(record.variant, len(variants)),
+            record.seed,
+        )
+
+    return sorted(runs, key=place)
+
+
 def _is_run(path: Path) -> bool:
-    files = (f"{stage}/config.yaml" for stage in ("offline", "online"))
-    return path.is_dir() and ((path / RECORD).exists() or any((path / f).exists() for f in files))
+    # Runs from Python have no configuration.
+    stages, of_a_stage = ("offline", "online"), ("config.yaml", "metrics.csv")
+    files = (f"{stage}/{file}" for stage in stages for file in of_a_stage)
+    return path.is_dir() and any((path / file).exists() for file in (RECORD, *files))
 
 
 def _record_of(folder: Path) -> RunRecord:

@@ -83,6 +83,9 @@ def start_process(
         OSError: The log cannot be written.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    # The user's own modules are found in the folder of the command, as by `fit` itself.
+    own = [] if sys.flags.safe_path else [cwd or os.getcwd()]
+    path = os.pathsep.join([*filter(None, sys.path), *own])
     with log.open("ab") as file:
         return start_module(
             "pex_lightning",
@@ -90,7 +93,7 @@ def start_process(
             stdin=subprocess.DEVNULL,
             stdout=file.fileno(),
             stderr=file.fileno(),
-            environment={**environment, PARENT: str(os.getpid())},
+            environment={**environment, PARENT: str(os.getpid()), "PYTHONPATH": path},
             cwd=cwd,
         )
 

@@ -177,9 +177,11 @@ def _check_is_here(source: DataSource, reference: str) -> None:
 
 def _environment(settings: Any, source: DataSource) -> tuple[EnvSpec | None, tuple[str, ...]]:
     """Return the environment from the arguments, else the data's, and notes if there is none."""
+    from pex_lightning.cli.own_code import find_own_modules  # noqa: PLC0415
     from pex_lightning.envs import env_spec  # noqa: PLC0415
 
     if settings.env is not None:
+        find_own_modules()
         return env_spec(settings.env, settings.env_kwargs), ()
     if settings.env_kwargs is not None:
         raise UserError("--env_kwargs are the arguments of an environment: name it with --env.")
