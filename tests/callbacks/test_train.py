@@ -46,7 +46,7 @@ def test_both_stages_leave_metrics_and_checkpoints_and_say_what_came_of_them(
         " of training and evaluation: " + str(tmp_path / "x"),
         "hand-over",
         "Who acted: offline",
-        "the new policy was a candidate in only 20 % of choices",
+        "the new policy was a candidate in only 20 % of choices, so that",
         "20 of 20 updates",
     ):
         assert words in text

@@ -159,7 +159,7 @@ def _warnings(results: StageResults, before: StageResults | None, end: RunEnd) -
     if end.unfinished is not None:
         yield (
             f"training ended before the new policy had taken its full part: {end.unfinished}. "
-            "What the run measured is of a mixture; train longer."
+            "More updates may help."
         )
     if not results.evaluations:
         return

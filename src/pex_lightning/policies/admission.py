@@ -54,7 +54,10 @@ class Admission(ChoiceRule):
         share = float(self.share)
         if share >= 1.0:
             return None
-        return f"the new policy was a candidate in only {math.floor(100 * share)} % of choices"
+        return (
+            f"the new policy was a candidate in only {math.floor(100 * share)} % of choices, so "
+            "that the last score is of a mixture"
+        )
 
     def diagnose(self, values: Tensor, filled: Tensor | None = None) -> Mapping[str, Tensor]:
         """What the wrapped rule says of all members, and `admitted`, the share."""

@@ -144,10 +144,9 @@ class EvidenceRule(ChoiceRule):
         """That the frozen members act alone, as episodes of the full set returned less."""
         if bool(self.evidence.favoured):
             return None
-        share = math.floor(100 * float(self.evidence.share))
         return (
-            "episodes with the new policy have not returned as much as those of the frozen "
-            f"members, which act alone in evaluation; it took part in {share} % of new episodes"
+            "its episodes have not returned as much as those of the frozen members, which "
+            "therefore act alone in evaluation"
         )
 
     def diagnose(self, values: Tensor, filled: Tensor | None = None) -> Mapping[str, Tensor]:
