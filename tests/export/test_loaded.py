@@ -126,6 +126,22 @@ def test_random_actions_follow_the_seed_and_leave_other_streams_alone(
     np.testing.assert_array_equal(*drawn)
 
 
+@pytest.mark.parametrize(("name", "settings"), [("BT", {}), ("PEX", {"admission": "evidence"})])
+def test_memory_of_collecting_alone_ties_no_rows_together(
+    name: str, settings: Any, saved: Any
+) -> None:
+    policy = load_policy(saved(name, **settings))
+    assert policy.memory_size > 0
+    states = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    many = policy.predict(states)
+    assert np.allclose(policy.predict(states[:2]), many[:2], atol=1e-6)
+    assert "is_init" not in policy.as_tensordict_module().in_keys
+    assert "is_init" in policy.as_tensordict_module(deterministic=False).in_keys
+    policy.predict(states, deterministic=False)
+    with pytest.raises(ValueError, match="found 2 rows after 5"):
+        policy.predict(states[:2], deterministic=False)
+
+
 def test_a_guide_acts_as_long_as_in_an_evaluation(saved: Any) -> None:
     path = saved("JSRL", guide_steps=2, guide_schedule="curriculum")
     policy = load_policy(path)

@@ -103,13 +103,15 @@ class LoadedPolicy:
                 of rows changed within episodes of a policy that remembers.
         """
         states = self._checked(observation)
-        memory = self._memory_for(states)
+        remembers = self.policy.remembers(deterministic)
+        memory = self._memory_for(states) if remembers else self.policy.initial_memory(states)
         with torch.no_grad():
             if deterministic:
                 choice = self.policy.decide(states, memory)
             else:
                 choice = self._drawn(states, memory, seed)
-        self._memory = choice.memory if self.memory_size else None
+        if remembers:
+            self._memory = choice.memory
         index = choice.policy_index.cpu().numpy()
         names = tuple(self.members[i] if i >= 0 else "" for i in index)
         self.last_choice = LastChoice(index, names, choice.choice_probs.float().cpu().numpy())

@@ -29,11 +29,11 @@ class ActingModule(TensorDictModuleBase):  # type: ignore[misc]
         self.policy = policy
         self._device = device
         self._deterministic = deterministic
-        remembers = policy.memory_size > 0
-        self.in_keys = ["observation", *([BEGINS] if remembers else [])]
+        self._remembers = policy.remembers(deterministic)
+        self.in_keys = ["observation", *([BEGINS] if self._remembers else [])]
         self.out_keys = [
             *("action", "policy_index", "choice_probs"),
-            *([MEMORY] if remembers else []),
+            *([MEMORY] if self._remembers else []),
         ]
 
     @torch.no_grad()
@@ -53,7 +53,7 @@ class ActingModule(TensorDictModuleBase):  # type: ignore[misc]
             "policy_index": choice.policy_index,
             "choice_probs": choice.choice_probs.float(),
         }
-        if self.policy.memory_size:
+        if self._remembers:
             written[MEMORY] = choice.memory
         for key, value in written.items():
             tensordict.set(key, value.reshape(shape + value.shape[1:]).to(observation.device))
@@ -61,7 +61,7 @@ class ActingModule(TensorDictModuleBase):  # type: ignore[misc]
 
     def _memory(self, tensordict: TensorDictBase, states: torch.Tensor) -> torch.Tensor:
         fresh = self.policy.initial_memory(states)
-        if not self.policy.memory_size:
+        if not self._remembers:
             return fresh
         begins = tensordict.get(BEGINS, None)
         if begins is None:

@@ -87,6 +87,10 @@ class ActingPolicy(nn.Module, ABC):
         """Whether what `decide` does depends on the memory."""
         return self.memory_size > 0
 
+    def remembers(self, deterministic: bool) -> bool:
+        """Whether its memory matters to `decide` (`deterministic`), or to `act`."""
+        return self.decides_by_memory if deterministic else self.memory_size > 0
+
     @property
     def unfinished(self) -> str | None:
         """What still keeps the learning policy from acting, in words; None if nothing does."""
