@@ -105,8 +105,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     packages = place / "env" / "lib" / version / "site-packages"
     # A folder that is named this way has its own .pth files left alone: no editable install.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    install = [*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(install, check=True, capture_output=True)
+    install = [*pip, "--python", str(python), "install", "--no-deps", "--no-index"]
+    subprocess.run([*install, "--ignore-installed", str(wheel)], check=True, capture_output=True)
     (place / "folder").mkdir()
     return Installed(python.parent, place / "folder")
 
