@@ -23,7 +23,7 @@ def study(name: str) -> StudySettings:
 def test_variants_of_a_task_differ_in_what_follows_the_offline_stage(name: str):
     settings = study(name)
     kinds = {(run.task, run.variant): run.arguments for run in settings.runs()}
-    assert len(kinds) == 6
+    assert len(kinds) == 8
     shapes = {kind: shape_of(list(arguments)) for kind, arguments in kinds.items()}
     for task in settings.tasks:
         of_task = {variant: shapes[task, variant] for variant in settings.variants}

@@ -70,7 +70,8 @@ def write_files(text: str, folder: Path) -> None:
 @pytest.fixture
 def folder(tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder with a finished run in it, as after the tutorial's first command."""
-    shutil.copytree(finished, tmp_path / "runs" / "pointmaze")
+    for name in ("pointmaze", "stopped"):
+        shutil.copytree(finished, tmp_path / "runs" / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
