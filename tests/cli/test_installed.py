@@ -118,7 +118,7 @@ def test_the_main_job_runs_without_the_repository(installed: Installed):
     job = ("--config", "conf/pointmaze.yaml", "--data.rows=2000", *SHORT)
     fit = installed("pex-lightning", "fit", *job)
     assert fit.returncode == 0, fit.stderr
-    (command,) = re.findall(r"Evaluate with: (.*)", fit.stderr)
+    (command,) = re.findall(r"^ *(pex-lightning test .*)$", fit.stderr, re.MULTILINE)
     tested = installed(*shlex.split(command), "--evaluation.episodes=1")
     assert tested.returncode == 0, tested.stderr
     assert json.loads(tested.stdout)["algorithm"] == "PEX"
@@ -141,7 +141,7 @@ def test_own_code_and_data_work_by_the_command_that_the_run_prints(installed: In
     job = (*job, "--model=myalgo.MyPEX", "--data.num_collectors=1", *SHORT)
     fit = installed("pex-lightning", "fit", *job)
     assert fit.returncode == 0, fit.stderr
-    (command,) = re.findall(r"Evaluate with: (.*)", fit.stderr)
+    (command,) = re.findall(r"^ *(pex-lightning test .*)$", fit.stderr, re.MULTILINE)
     assert command.endswith("--model myalgo.MyPEX --data.env myrobot:MyArm-v0")
     tested = installed(*shlex.split(command), "--evaluation.episodes=1")
     assert tested.returncode == 0, tested.stderr
