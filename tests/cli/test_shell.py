@@ -139,7 +139,7 @@ def script(command, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("data ex", {"export"}),
         ("data export --o", {"--out", "--overwrite"}),
         ("fit --config conf/antm", {"conf/antmaze.yaml"}),
-        ("fit --config x --model.admission", {"--model.admission_steps"}),
+        ("fit --config x --model.admission_s", {"--model.admission_steps"}),
         ("fit --model Online", {"OnlineIQL", "OnlineAWAC", "OnlineCalQL"}),
         ("fit --run.name x --run.ov", {"--run.overwrite"}),
         ("conf copy conf/methods/jsr", {"conf/methods/jsrl"}),
