@@ -35,7 +35,8 @@ class Expansion(OnlineIQL):
         critic_ckpt_path: Another offline checkpoint, of a critic of the same sizes, from which the
             critic takes that over.
         learner_start: How π_θ starts: `fresh`, as a `copy` of π_β, or with π_β's mean and a fresh
-            standard deviation (`copy_mean`). A copy needs π_β to have this module's sizes.
+            standard deviation (`copy_mean`). A copy needs π_β to have this module's sizes, and goes
+            on with its moments where the critic does with its own.
         kwargs: As for OnlineIQL.
 
     Attributes:
@@ -121,7 +122,7 @@ class Expansion(OnlineIQL):
             own = learner.state_dict() if self.learner_start == "copy_mean" else {}
             own_noise = {key: value.clone() for key, value in own.items() if key == "log_std"}
             learner.load_state_dict({**offline.part("policy"), **own_noise})
-            if not own_noise and "moments" in self.takes:
+            if self.learner_start == "copy" and "moments" in self.takes:
                 self.continue_moments(offline, "actor")
 
     @property

@@ -11,6 +11,11 @@ from torch import Tensor
 from pex_lightning.policies.choice import ChoiceRule
 
 
+def without_learner(values: Tensor, filled: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Values `[M, B]` and filled places `[M]` of the frozen members alone."""
+    return values[:-1], None if filled is None else filled[:-1]
+
+
 class Admission(ChoiceRule):
     """Wraps a rule: with probability `share` all members are candidates, else the frozen alone.
 
@@ -33,19 +38,19 @@ class Admission(ChoiceRule):
 
     def probs(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
         """The mixture of both choices."""
-        alone = self.rule.probs(values[:-1], None if filled is None else filled[:-1])
+        alone = self.rule.probs(*without_learner(values, filled))
         frozen = torch.nn.functional.pad(alone, (0, 1))
         return torch.lerp(frozen, self.rule.probs(values, filled), self.share)
 
     def best(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
         """The favourite among all members with probability `share`, else among the frozen."""
         admitted = torch.rand(values.shape[1], device=values.device) < self.share
-        frozen = self.rule.best(values[:-1], None if filled is None else filled[:-1])
+        frozen = self.rule.best(*without_learner(values, filled))
         return torch.where(admitted, self.rule.best(values, filled), frozen)
 
     def decide(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
         """The favourite among all members once `share` is 0.5, before that among the frozen."""
-        frozen = self.rule.decide(values[:-1], None if filled is None else filled[:-1])
+        frozen = self.rule.decide(*without_learner(values, filled))
         return torch.where(self.share >= 0.5, self.rule.decide(values, filled), frozen)
 
     @property

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pex_lightning.policies.acting import Episode
+from pex_lightning.policies.admission import without_learner
 from pex_lightning.policies.choice import ChoiceRule
 from pex_lightning.policies.composite import CompositePolicy
 from pex_lightning.policies.policy_set import PolicySet
@@ -52,13 +53,14 @@ class Evidence(nn.Module):
     def __init__(self, window: int, least: float) -> None:
         super().__init__()
         self.least = least
-        self.register_buffer("share", torch.tensor(0.5))
+        self.register_buffer("share", torch.zeros(()))
         self.register_buffer("favoured", torch.tensor(False))
-        self.register_buffer("certainty", torch.tensor(0.5))
+        self.register_buffer("certainty", torch.zeros(()))
         # Count, mean and sum of squared deviations from the mean.
         self.register_buffer("frozen", torch.zeros(3))
         self.register_buffer("full", torch.zeros(window))
         self.register_buffer("full_count", torch.zeros((), dtype=torch.int64))
+        self.forget()
 
     def add(self, episodes: Sequence[Episode]) -> None:
         """Take in episodes that have ended, in the order of their ends."""
@@ -125,18 +127,18 @@ class EvidenceRule(ChoiceRule):
 
     def within(self, values: Tensor, filled: Tensor | None, full: Tensor) -> Tensor:
         """Of all members where `full` (a scalar, or `[B, 1]`), elsewhere of the frozen alone."""
-        alone = self.rule.probs(values[:-1], None if filled is None else filled[:-1])
+        alone = self.rule.probs(*without_learner(values, filled))
         frozen = torch.nn.functional.pad(alone, (0, 1))
         return torch.where(full, self.rule.probs(values, filled), frozen)
 
     def best(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
         """The favourite among all members, or among the frozen."""
-        frozen = self.rule.best(values[:-1], None if filled is None else filled[:-1])
+        frozen = self.rule.best(*without_learner(values, filled))
         return torch.where(self.evidence.favoured, self.rule.best(values, filled), frozen)
 
     def decide(self, values: Tensor, filled: Tensor | None = None) -> Tensor:
         """As `best`, without chance."""
-        frozen = self.rule.decide(values[:-1], None if filled is None else filled[:-1])
+        frozen = self.rule.decide(*without_learner(values, filled))
         return torch.where(self.evidence.favoured, self.rule.decide(values, filled), frozen)
 
     @property
