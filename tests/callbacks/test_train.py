@@ -1,12 +1,14 @@
 """Training from Python leaves and shows what the command does."""
 
 import csv
+import signal
 import sys
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytorch_lightning import Callback
 
 import pex_lightning
 from pex_lightning.errors import UserError
@@ -60,3 +62,30 @@ def test_both_stages_leave_metrics_and_checkpoints_and_say_what_came_of_them(
         again, toy.online_data(), tmp_path / "x", max_steps=30, resume=True, **settings
     )
     assert evaluated(online.parent.parent) == [0, 10, 20, 30]
+
+
+class Raises(Callback):
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+def test_an_interrupt_within_training_and_an_exit_of_the_users_stay_what_they_are(
+    error: BaseException, toy: Any, tmp_path: Path
+) -> None:
+    data, before = toy.online_data().offline_stage(), signal.getsignal(signal.SIGINT)
+    with pytest.raises(type(error)) as raised:
+        pex_lightning.train(
+            toy.algorithm("IQL"),
+            data,
+            tmp_path / "x",
+            max_steps=20,
+            evaluation=pex_lightning.EvaluationSettings(**EVALUATION),
+            accelerator="cpu",
+            callbacks=[Raises(error)],
+        )
+    assert getattr(raised.value, "code", None) == getattr(error, "code", None)
+    assert signal.getsignal(signal.SIGINT) is before

@@ -66,7 +66,8 @@ def train(
     Raises:
         UserError: A value is wrong, the folder holds such a stage already, or what was given does
             not fit together.
-        KeyboardInterrupt: Ctrl-C or another signal ended the stage early; `last.ckpt` is saved.
+        KeyboardInterrupt: Ctrl-C ended the stage early; `last.ckpt` is saved.
+        SystemExit: Another signal did, with 128 and its number as the code.
     """
     name: StageName = "online" if data.steps_environment else "offline"
     directory = Path(folder) / name
@@ -120,8 +121,10 @@ def train(
                 weights_only=True,
             )
         except SystemExit as stop:
-            # Lightning's answer to a KeyboardInterrupt.
-            raise KeyboardInterrupt from stop
+            # Lightning's answer to a KeyboardInterrupt; any other is the caller's own.
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from stop
+            raise
         if interrupt.received is not None:
             _log.info("Stopped and saved in %s. Go on with resume=True.", last)
             if interrupt.received == signal.SIGINT:
