@@ -89,6 +89,10 @@ def test_the_rule_is_that_of_the_frozen_members_until_the_evidence_favours_all()
     assert not rule.probs(values)[:, -1].any()
     assert torch.equal(rule.best(values), frozen.argmax(-1))
     assert rule.unfinished is not None
+    assert "could be compared" in rule.unfinished
+    evidence.add([Episode(1.0, False), Episode(0.0, True)])
+    assert rule.unfinished is not None
+    assert "have not returned as much" in rule.unfinished
     evidence.favoured.fill_(True)
     assert torch.equal(rule.probs(values), all_members.probs(values))
     assert torch.equal(rule.decide(values), all_members.decide(values))

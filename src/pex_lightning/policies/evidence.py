@@ -87,11 +87,16 @@ class Evidence(nn.Module):
         self.certainty.fill_(0.5)
         self.favoured.fill_(False)
 
+    @property
+    def compares(self) -> bool:
+        """Whether there are episodes of both kinds."""
+        return bool(self.frozen[0] > 0) and bool(self.full_count > 0)
+
     def _judge(self) -> None:
+        if not self.compares:
+            return
         count, mean, squares = self.frozen.tolist()
         recent = self.full[-min(len(self.full), int(self.full_count)) :]
-        if count == 0 or int(self.full_count) == 0:
-            return
         full = float(recent.mean())
         squares += float((recent - full).square().sum())
         freedom = max(1.0, count + len(recent) - 2)
@@ -146,6 +151,11 @@ class EvidenceRule(ChoiceRule):
         """That the frozen members act alone, as episodes of the full set returned less."""
         if bool(self.evidence.favoured):
             return None
+        if not self.evidence.compares:
+            return (
+                "no episodes with and without it could be compared yet, and the frozen members "
+                "act alone in evaluation until then"
+            )
         return (
             "its episodes have not returned as much as those of the frozen members, which "
             "therefore act alone in evaluation"
