@@ -1,1 +1,1 @@
-"""Export of a run's replay buffer as a dataset."""
+"""What is taken out of a run: its policy as an object, a file or a film, its rows as a dataset."""
