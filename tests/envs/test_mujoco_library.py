@@ -9,13 +9,22 @@ import pytest
 
 
 def data_list(**variables: str) -> subprocess.CompletedProcess[str]:
-    """A command that imports MuJoCo, with these environment variables."""
+    """A command that imports MuJoCo, with these environment variables for drawing alone.
+
+    MuJoCo, once loaded in this process with a way of drawing, leaves PYOPENGL_PLATFORM behind,
+    with which another way of drawing is not tried.
+    """
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"MUJOCO_GL", "PYOPENGL_PLATFORM"}
+    }
     return subprocess.run(
         [sys.executable, "-m", "pex_lightning", "data", "list"],
         check=False,
         capture_output=True,
         text=True,
-        env={**os.environ, **variables},
+        env={**inherited, **variables},
     )
 
 
