@@ -29,9 +29,10 @@ class Evidence(nn.Module):
     pooled standard deviation s of the returns, which is a z-test of two means. Where no return
     differs from another it is ½.
 
-    The share of new episodes that the full set gets is 2 · `certainty`, at most 1: all of them
-    once it is as good, and fewer the surer it is that it is worse. Before there are `window`
-    episodes of the frozen members, too few to know how good they are, it is ½ at most.
+    The share of new episodes that the full set gets is 2 · `certainty`, at least `least` and at
+    most n / (n + 1) after n episodes of the frozen members: the first episode is theirs, and of N
+    episodes about √(2N) are where the full set is as good. The surer it is that the full set is
+    worse, the more of them are theirs.
 
     Args:
         window: Episodes of the full set that count.
@@ -83,7 +84,7 @@ class Evidence(nn.Module):
         """Start anew, where the members of the set have changed."""
         self.frozen.zero_()
         self.full_count.zero_()
-        self.share.fill_(0.5)
+        self.share.zero_()
         self.certainty.fill_(0.5)
         self.favoured.fill_(False)
 
@@ -93,9 +94,11 @@ class Evidence(nn.Module):
         return bool(self.frozen[0] > 0) and bool(self.full_count > 0)
 
     def _judge(self) -> None:
-        if not self.compares:
-            return
         count, mean, squares = self.frozen.tolist()
+        most = count / (count + 1)
+        if not self.compares:
+            self.share.fill_(most)
+            return
         recent = self.full[-min(len(self.full), int(self.full_count)) :]
         full = float(recent.mean())
         squares += float((recent - full).square().sum())
@@ -106,7 +109,6 @@ class Evidence(nn.Module):
         else:
             sure = 0.5 if full == mean else float(full > mean)
         self.certainty.fill_(sure)
-        most = 1.0 if count >= len(self.full) else 0.5
         self.share.fill_(min(most, max(self.least, 2.0 * sure)))
         self.favoured.fill_(full >= mean)
 
