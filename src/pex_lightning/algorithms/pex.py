@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pex_lightning.algorithms.policy_sets import SetExpansion
 from pex_lightning.data.description import DataDescription
@@ -14,6 +14,7 @@ from pex_lightning.data.ranks import gathered
 from pex_lightning.errors import UserError, check_range
 from pex_lightning.handover.checkpoint import Checkpoint
 from pex_lightning.losses.iql import (
+    PolicyLoss,
     diagnostics,
     mean_policy_loss,
     policy_loss,
@@ -217,7 +218,7 @@ class PEX(SetExpansion):
         return groups
 
     def losses(self, batch: Batch) -> Losses:
-        """IQL's L_V and L_Q on one batch; L_π on what the composite policy would do there now."""
+        """IQL's L_V and L_Q on one batch; L_π on what `imitates` says."""
         critic, observation = self.critic, batch.observation
         memory = self.composite.initial_memory(observation)
         with torch.no_grad():
@@ -231,23 +232,16 @@ class PEX(SetExpansion):
         v = value_loss(target_q, value, self.expectile)
         q_now = critic.q(observation, batch.action)
         q = q_loss(q_now, batch.reward, batch.terminated, next_value, self.gamma)
-        with torch.no_grad():
+        fits: list[PolicyLoss] = []
+        adapts = isinstance(self.temperature, AdaptedTemperature)
+        if adapts or self.imitates != "batch":
             choice, candidate_values = self.composite.choose(observation, memory)
-            advantage = critic.min_target_q(observation, choice.action) - value
-        log_prob = self.policies.learner.log_prob(observation, choice.action)
-        actor = policy_loss(log_prob, advantage, self.beta)
+        if self.imitates != "batch":
+            fits.append(self._fit_to_choice(observation, choice.action, value))
         if self.imitates != "choice":
-            of_batch = policy_loss(self.log_prob(batch), v.advantage, self.beta)
-            both = self.imitates == "both"
-            actor = mean_policy_loss(actor, of_batch) if both else of_batch
+            fits.append(policy_loss(self.log_prob(batch), v.advantage, self.beta))
+        actor = fits[0] if len(fits) == 1 else mean_policy_loss(*fits)
         terms = {"q": q.loss, "v": v.loss, "actor": actor.loss}
-        if self.blend_actor:
-            assert self.offline_q is not None
-            assert self.blend_weight is not None
-            with torch.no_grad():
-                advantage = self.offline_q.q(observation, choice.action).amin(0) - value
-            offline = policy_loss(log_prob, advantage, self.beta).loss
-            terms["actor"] = torch.lerp(offline, actor.loss, self.blend_weight.value)
         if self.train_offline_policy:
             log_prob = self.offline_policy.log_prob(observation, batch.action)
             terms["offline_actor"] = policy_loss(log_prob, v.advantage, self.beta).loss
@@ -257,6 +251,21 @@ class PEX(SetExpansion):
             probs = self.admission.rule.probs(candidate_values, filled)
             terms["temperature"] = self.temperature.loss(entropy(probs).mean(), filled)
         return Losses(terms, diagnostics(q, v, actor))
+
+    def _fit_to_choice(self, observation: Tensor, action: Tensor, value: Tensor) -> PolicyLoss:
+        """L_π on what the composite policy chose, by the advantage of one critic or of both."""
+        log_prob = self.policies.learner.log_prob(observation, action)
+        with torch.no_grad():
+            advantage = self.critic.min_target_q(observation, action) - value
+        fit = policy_loss(log_prob, advantage, self.beta)
+        if not self.blend_actor:
+            return fit
+        assert self.offline_q is not None
+        assert self.blend_weight is not None
+        with torch.no_grad():
+            advantage = self.offline_q.q(observation, action).amin(0) - value
+        offline = policy_loss(log_prob, advantage, self.beta).loss
+        return PolicyLoss(torch.lerp(offline, fit.loss, self.blend_weight.value), fit.weight)
 
     def follow(self, step: int) -> None:
         """Admit π_θ a little further, λ = min(1, step / admission_steps); go on with schedules."""
