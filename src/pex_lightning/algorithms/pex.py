@@ -82,6 +82,7 @@ class PEX(SetExpansion):
         admission_steps: Gradient steps over which π_θ is admitted by the clock; 0 at once.
         admission_window: Episodes of the full set that count as evidence, the last ones.
         admission_least: Least share of episodes that the full set gets.
+        admission_certain: How sure the evidence has to be for the full set to be evaluated.
         imitates: What π_θ is fitted to, weighted by its advantage: the composite policy's fresh
             `choice` (the paper), the actions of the `batch` (as IQL), or `both`, each by half.
         train_offline_policy: Whether π_β learns too; off in the paper.
@@ -130,6 +131,7 @@ class PEX(SetExpansion):
         admission: AdmissionName = "clock",
         admission_window: int = 10,
         admission_least: float = 0.5,
+        admission_certain: float = 0.8,
         imitates: Imitated = "choice",
         **kwargs: Any,
     ) -> None:
@@ -147,7 +149,9 @@ class PEX(SetExpansion):
             bound_width=bound_width,
             rpex_scale=rpex_scale,
         )
-        self.admitting = Admitting(admission, admission_steps, admission_window, admission_least)
+        self.admitting = Admitting(
+            admission, admission_steps, admission_window, admission_least, admission_certain
+        )
         fits = 0.0 <= eval_epsilon <= 1.0
         check_range("--model.eval_epsilon", eval_epsilon, fits, "between 0 and 1")
         for flag, name, known in (
@@ -272,6 +276,8 @@ class PEX(SetExpansion):
         super().follow(step)
         if isinstance(self.admission, Admission):
             self.admission.share.fill_(progress(step - self.started_at, self.admitting.steps))
+        else:
+            self.admission.evidence.learning(step > self.started_at)
         if isinstance(self.temperature, ScheduledTemperature):
             self.temperature.follow(step)
         if self.blend_weight is not None:
