@@ -19,7 +19,7 @@ from pex_lightning.policies.values import CandidateValues
 _ALONE, _ALL = 1.0, 2.0
 """What the memory of an episode holds once it is drawn; 0 before that."""
 
-_FEWEST = 3
+_FEWEST = 2
 """Episodes of each kind without which the full set is not favoured."""
 
 
@@ -45,7 +45,7 @@ class Evidence(nn.Module):
     Attributes:
         share: Share of new episodes that the full set gets.
         favoured: Whether the full set is what is evaluated and exported: from when `certainty`
-            reaches `certain`, with at least 3 episodes of each, until it falls below ½.
+            reaches `certain`, with at least 2 episodes of each, until it falls below ½.
     """
 
     learns: Tensor
