@@ -13,6 +13,7 @@ from pex_lightning.cli.fit import Run
 from pex_lightning.cli.offline_reuse import depends_on
 from pex_lightning.cli.parser import parse_fit
 from pex_lightning.cli.ranks import Ranks
+from pex_lightning.cli.thread_choice import ThreadStart
 from pex_lightning.handover import read_checkpoint
 from pex_lightning.handover.kept_stages import KeptStage
 
@@ -69,7 +70,7 @@ def test_the_note_says_what_the_stage_depends_on(finished: Path):
 
 
 def _fingerprint(args: list[str], root: Path) -> str:
-    run = Run(parse_fit(args[1:]), Ranks())
+    run = Run(parse_fit(args[1:]), Ranks(), ThreadStart())
     run._main.data.setup()
     stage = run._offline
     assert stage is not None
