@@ -1,4 +1,4 @@
-"""The number of threads and how they wait: what is chosen by rates, and when nothing is measured."""
+"""The number of threads and how they wait: the choice by rates, and when nothing is measured."""
 
 import json
 import os

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
-import sys
+import signal, sys
+# Where tests run in the background, it would be ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pex_lightning.cli import main, thread_choice, thread_measurement
 assert "torch" not in sys.modules
 thread_choice._GPUS = ()
@@ -37,8 +39,6 @@ def start(folder: Path, then: str, **options) -> subprocess.Popen:
         env={**settings, "PYTHONPATH": os.pathsep.join(paths)},
         stderr=subprocess.PIPE,
         text=True,
-        # Where tests run in the background, SIGINT would be ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
 
