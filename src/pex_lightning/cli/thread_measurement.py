@@ -78,12 +78,18 @@ def measure(ways: Mapping[str, Mapping[str, str]], numbers: list[int] | None) ->
 
 
 def _in_turns(pairs: Sequence[tuple[_Probe, int]]) -> dict[tuple[str, int], list[float]]:
-    """The rates of all blocks, until there are `_ROUNDS` or `_SECONDS` are over."""
+    """The rates of all blocks, until there are `_ROUNDS` or `_SECONDS` are about over.
+
+    Where blocks take so long that one round does not end in twice that time, the last pairs of it
+    have no rate.
+    """
     found: dict[tuple[str, int], list[float]] = {}
     start = time.monotonic()
     for done in range(_ROUNDS):
         # In the other order every other time.
         for probe, number in pairs[:: -1 if done % 2 else 1]:
+            if time.monotonic() - start > 2 * _SECONDS:
+                return found
             if probe.ended:
                 continue
             try:
@@ -98,7 +104,13 @@ def _in_turns(pairs: Sequence[tuple[_Probe, int]]) -> dict[tuple[str, int], list
 
 
 class _Probe:
-    """A process that times blocks in one way of waiting."""
+    """A process that times blocks in one way of waiting.
+
+    Attributes:
+        way: The way's name.
+        process: It.
+        ended: Whether it was ended from here.
+    """
 
     def __init__(self, way: str, environment: Mapping[str, str], errors: IO[bytes]) -> None:
         self.way, self._errors = way, errors
@@ -109,19 +121,17 @@ class _Probe:
             stderr=errors,
             environment=environment,
         )
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has been ended."""
-        return self.process.poll() is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._stdin, self._stdout = self.process.stdin, self.process.stdout
+        self.ended = False
 
     def ask(self, number: int) -> float:
         """The updates a second of one block with this number of threads."""
-        assert self.process.stdin is not None
         # If the process is gone, its answer says so.
         with contextlib.suppress(OSError):
-            self.process.stdin.write(f"{number} {_BLOCK_SECONDS}\n".encode())
-            self.process.stdin.flush()
+            self._stdin.write(f"{number} {_BLOCK_SECONDS}\n".encode())
+            self._stdin.flush()
         return self.answer(_LONGEST_BLOCK_SECONDS)
 
     def answer(self, seconds: float) -> float:
@@ -130,13 +140,12 @@ class _Probe:
         Raises:
             MeasurementError: There is none.
         """
-        assert self.process.stdout is not None
         start = time.monotonic()
         killer = threading.Timer(seconds, self.process.kill)
         killer.daemon = True
         killer.start()
         try:
-            line = self.process.stdout.readline()
+            line = self._stdout.readline()
         finally:
             killer.cancel()
         if line:
@@ -151,16 +160,17 @@ class _Probe:
 
     def end(self) -> None:
         """End the process, whatever it is at."""
+        self.ended = True
         self.process.kill()
         self.process.wait()
 
     def close(self) -> None:
         """End the process and close its pipes."""
         self.end()
-        for pipe in (self.process.stdin, self.process.stdout):
-            # What could not be sent any more is dropped.
-            with contextlib.suppress(OSError, AttributeError):
-                pipe.close()  # type: ignore[union-attr]
+        self._stdout.close()
+        # What could not be sent any more is dropped.
+        with contextlib.suppress(OSError):
+            self._stdin.close()
 
 
 @contextlib.contextmanager
