@@ -26,8 +26,8 @@ class RunSettings:
         loggers: Where the metrics of both stages go: `csv` (metrics.csv, which reports and
             summaries read), `tensorboard`, `wandb`, `mlflow`.
         threads: Threads that each process of the run computes with; by default `OMP_NUM_THREADS`
-            where it is set, else what a short measurement at the start finds. Results depend on it:
-            sums are rounded in another order.
+            where it is set, else what the earlier attempt of a resumed run took, else what a short
+            measurement at the start finds. Results depend on it: sums are rounded in another order.
     """
 
     name: str = "default"

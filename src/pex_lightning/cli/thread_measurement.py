@@ -21,7 +21,7 @@ from pex_lightning.jobs import start_module
 
 _MODULE = "pex_lightning.cli.thread_probe"
 _ROUNDS = 9
-_BLOCK_SECONDS = 0.05
+_BLOCK_SECONDS = 0.04
 _SECONDS = 3.0
 _LONGEST_BLOCK_SECONDS = 1.0
 LIMIT_SECONDS = 20.0
