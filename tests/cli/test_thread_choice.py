@@ -233,3 +233,6 @@ def test_the_line_for_the_user() -> None:
         "2 brief": 412.0,
         "2 active": 405.0,
     }
+    start = ThreadStart("measurement", "active", rates | {("active", 2): 500.0, ("brief", 4): 9.0})
+    line = "2 threads, spinning while they wait: measured 500 trial updates a second"
+    assert told(start, 2) == f"{line} (1 thread 260, brief 412)"

@@ -245,10 +245,11 @@ def told(start: ThreadStart, threads: int) -> str | None:
     rate = start.rates.get((start.waiting, threads))
     if rate is None:
         return None
+    # Of the other way, its rate with as many threads; one thread waits for no other.
     others = [
-        f"{_count(n) if way == start.waiting else way} {found:.3g}"
+        f"{way if n == threads else _count(n)} {found:.3g}"
         for (way, n), found in start.rates.items()
-        if (way == start.waiting) != (n == threads)
+        if (way == start.waiting or n in (1, threads)) and (way, n) != (start.waiting, threads)
     ]
     how = {BRIEF: ", waiting briefly", ACTIVE: ", spinning while they wait"}.get(start.waiting, "")
     return (
