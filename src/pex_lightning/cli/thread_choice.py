@@ -106,7 +106,7 @@ def start_threads(argv: Sequence[str]) -> ThreadStart:
         reason = _nothing_to_measure(threads, wait, known=given is not None or number is not None)
     if reason is not None:
         return replace(start, not_measured=reason)
-    numbers = None if number is None else []
+    numbers: list[int] | None = None if number is None else []
     if given is not None:
         numbers = [given]
     ways = _WAYS
