@@ -22,8 +22,8 @@ from pex_lightning.cli.thread_choice import (
     as_record,
     earlier_number,
     told,
-    usable_cores,
 )
+from pex_lightning.cli.thread_measurement import usable_cores
 
 _log = logging.getLogger(__name__)
 _VARIABLE = "OMP_NUM_THREADS"
