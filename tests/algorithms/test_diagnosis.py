@@ -26,12 +26,35 @@ def test_every_method_says_how_far_its_q_functions_are_apart(name: str, toy: Any
         q = module.critic.q(last["observation"], last["action"]).numpy()
     assert found["q_disagreement"] == pytest.approx(q.std(axis=0).mean())
     assert found["q_size"] == pytest.approx(np.abs(q).mean())
+    assert found["q_data"] == pytest.approx(q.min(axis=0).mean(), rel=1e-4)
 
 
 def test_one_q_function_agrees_with_itself(toy: Any) -> None:
     module = toy.algorithm("OnlineIQL", num_q=1)
     module.attach(toy.description())
-    assert set(diagnose(module, toy.chunk())) == {"q_size"}
+    assert set(diagnose(module, toy.chunk())) == {"q_size", "q_data", "q_random"}
+
+
+def test_random_actions_fill_the_action_space(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, chunk, asked = module_of("OnlineIQL", toy), toy.chunk(1, 2_000), []
+
+    def values(observation: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        asked.append(action)
+        return action.sum(-1).expand(2, -1)
+
+    monkeypatch.setattr(module.critic, "q", values)
+    found = diagnose(module, chunk)
+    env = toy.description().env
+    low, high = (torch.tensor(bounds) for bounds in (env.action_low, env.action_high))
+    assert len(asked) == 2
+    assert ((asked[1] >= low) & (asked[1] <= high)).all()
+    # Five standard errors of the mean of a uniform number.
+    assert torch.allclose(
+        asked[1].mean(0),
+        (low + high) / 2,
+        atol=5 * float((high - low).max()) / math.sqrt(12 * 2_000),
+    )
+    assert found["q_random"] == pytest.approx(float(asked[1].sum(-1).mean()), rel=1e-4)
 
 
 def test_a_composite_policy_says_how_it_chooses(toy: Any) -> None:

@@ -18,7 +18,10 @@ def attached(toy: Any, **settings: Any) -> PEX:
 
 
 def test_an_episode_is_the_frozen_members_or_the_full_sets_to_its_end(toy: Any) -> None:
-    policy = attached(toy, admission="evidence").acting_policy()
+    module = attached(toy, admission="evidence")
+    module.follow(1)
+    module.on_episodes([Episode(0.0, False)])
+    policy = module.acting_policy()
     memory = policy.initial_memory(torch.zeros(2_000, 3))
     possible = []
     for _ in range(4):
@@ -38,7 +41,7 @@ def test_evaluation_and_export_follow_the_evidence(toy: Any) -> None:
     mode = module.policies.frozen[0].mode(states)
     assert torch.equal(policy.evaluation_action(states, memory)[0], mode)
     assert torch.equal(policy.decide(states, memory).action, mode)
-    module.on_episodes([Episode(0.0, False), Episode(1.0, True)])
+    module.on_episodes([Episode(0.0, False), Episode(1.0, True)] * 3)
     assert not torch.equal(policy.evaluation_action(states, memory)[0], mode)
     decided = policy.decide(states, memory)
     assert set(decided.policy_index.tolist()) == {0, 1}

@@ -59,8 +59,9 @@ def test_the_configuration_for_own_data_names_none():
 
 def test_every_base_is_used():
     used = set()
-    for job in JOBS:
-        text = (ROOT / job).read_text()
+    methods = (ROOT / "conf" / "methods").iterdir()
+    for file in (*(ROOT / job for job in JOBS), *methods):
+        text = file.read_text()
         used |= set(re.findall(r"base/(\w+\.yaml)", text))
     assert used == {path.name for path in (ROOT / "conf" / "base").iterdir()}
 

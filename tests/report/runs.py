@@ -33,12 +33,15 @@ def write_run(
     offline = ["step,dataset,fingerprint,env,d4rl_score,eval/score,env_steps"]
     offline += [f"{100 * n},{CONSTANTS},{score},0" for n, score in enumerate((0.0, scores[0]))]
     shares = ",train/offline_policy_share,train/online_policy_share,train/choice_entropy"
+    shares += ",train/q_data,train/q_random"
     online = [
         "step,dataset,fingerprint,env,d4rl_score,eval/score,env_steps" + (shares if members else "")
     ]
     for number, score in enumerate(scores):
         share = number / max(1, len(scores) - 1)
-        told = f",{1 - share},{share},{0.7 - 0.5 * share}" if members else ""
+        told = (
+            f",{1 - share},{share},{0.7 - 0.5 * share},{-9 + share},{-5 - share}" if members else ""
+        )
         online.append(f"{100 * number},{CONSTANTS},{score},{200 * number}{told}")
     for stage, lines in (("offline", offline), ("online", online)):
         (folder / stage).mkdir()

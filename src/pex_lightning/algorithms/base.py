@@ -127,7 +127,7 @@ class Algorithm(UpdateRule):
         self._continued: list[tuple[Checkpoint, tuple[str, ...]]] = []
         self._executor: UpdateExecutor | None = None
         self._collecting: CompiledPolicy | None = None
-        self._data: DataDescription | None = None
+        self.description: DataDescription | None = None
         self._random_state: Mapping[str, Any] | None = None
 
     @abstractmethod
@@ -201,7 +201,7 @@ class Algorithm(UpdateRule):
         """
         for checkpoint in self._given:
             check_hand_over(checkpoint, data, self.takes, self.hparams)
-        self._data = data
+        self.description = data
         self.build(data)
         if self._given:
             self._start()
@@ -244,7 +244,7 @@ class Algorithm(UpdateRule):
         check_precision(self.trainer.precision, "--trainer")
         check_clipping(self.trainer, self.clipping)
         check_can_be_made_again(self)
-        if self._data is None:
+        if self.description is None:
             self.attach(stage_data(self.trainer).describe())
 
     def configure_optimizers(self) -> torch.optim.Adam:
@@ -301,8 +301,8 @@ class Algorithm(UpdateRule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what this is, and keep the random state and the data module's."""
-        assert self._data is not None
-        save_extras(self, checkpoint, self._data, self.acting_policy().members)
+        assert self.description is not None
+        save_extras(self, checkpoint, self.description, self.acting_policy().members)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take back what `on_save_checkpoint` kept; random states when training starts."""

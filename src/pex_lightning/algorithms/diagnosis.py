@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from tensordict import TensorDictBase
+from torch import Tensor
 
 from pex_lightning.algorithms.base import Algorithm
 from pex_lightning.nn.critic import Critic
@@ -22,7 +23,9 @@ def diagnose(module: Algorithm, chunk: TensorDictBase) -> dict[str, float]:
     Returns:
         `q_size`: mean of |Q| over the batch and the Q-functions. `q_disagreement`: standard
         deviation over the Q-functions (divided by their number), mean over the batch; only if there
-        are several. And what the acting policy adds (`ActingPolicy.diagnose`).
+        are several. `q_data` and `q_random`: mean over the batch of the smallest Q of its own
+        actions, and of actions drawn uniformly from the action space, of which hardly any is in the
+        data. And what the acting policy adds (`ActingPolicy.diagnose`).
     """
     (batch,) = batches(chunk[-1:])
     found = {}
@@ -32,6 +35,18 @@ def diagnose(module: Algorithm, chunk: TensorDictBase) -> dict[str, float]:
         found["q_size"] = q.abs().mean()
         if q.shape[0] > 1:
             found["q_disagreement"] = q.std(0, correction=0).mean()
+        found["q_data"] = q.amin(0).mean()
     with own_random_stream(_SEED, module.device):
+        if isinstance(critic, Critic):
+            action = _random_actions(module, batch.action)
+            found["q_random"] = critic.q(batch.observation, action).amin(0).mean()
         found.update(module.acting_policy().diagnose(batch.observation))
     return {name: float(value) for name, value in found.items()}
+
+
+def _random_actions(module: Algorithm, like: Tensor) -> Tensor:
+    """Actions drawn uniformly from the action space, as many as there are."""
+    assert module.description is not None
+    env = module.description.env
+    low, high = like.new_tensor(env.action_low), like.new_tensor(env.action_high)
+    return low + (high - low) * torch.rand_like(like)

@@ -108,8 +108,8 @@ class Expansion(OnlineIQL):
             self.policies.set_frozen(0, offline.part("policy"))
         before = offline
         if self.critic_ckpt_path is not None:
-            assert self._data is not None
-            before = self._critic_before(self._data)
+            assert self.description is not None
+            before = self._critic_before(self.description)
         if "q" in self._critic_parts:
             self.critic.q_net.load_state_dict(before.part("q"))
             self.critic.target_q_net.load_state_dict(before.part("target"))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pex_lightning.algorithms.policy_sets import SetExpansion
 from pex_lightning.data.description import DataDescription
@@ -14,6 +14,7 @@ from pex_lightning.data.ranks import gathered
 from pex_lightning.errors import UserError, check_range
 from pex_lightning.handover.checkpoint import Checkpoint
 from pex_lightning.losses.iql import (
+    PolicyLoss,
     diagnostics,
     mean_policy_loss,
     policy_loss,
@@ -81,6 +82,7 @@ class PEX(SetExpansion):
         admission_steps: Gradient steps over which π_θ is admitted by the clock; 0 at once.
         admission_window: Episodes of the full set that count as evidence, the last ones.
         admission_least: Least share of episodes that the full set gets.
+        admission_certain: How sure the evidence has to be for the full set to be evaluated.
         imitates: What π_θ is fitted to, weighted by its advantage: the composite policy's fresh
             `choice` (the paper), the actions of the `batch` (as IQL), or `both`, each by half.
         train_offline_policy: Whether π_β learns too; off in the paper.
@@ -129,6 +131,7 @@ class PEX(SetExpansion):
         admission: AdmissionName = "clock",
         admission_window: int = 10,
         admission_least: float = 0.5,
+        admission_certain: float = 0.8,
         imitates: Imitated = "choice",
         **kwargs: Any,
     ) -> None:
@@ -146,7 +149,9 @@ class PEX(SetExpansion):
             bound_width=bound_width,
             rpex_scale=rpex_scale,
         )
-        self.admitting = Admitting(admission, admission_steps, admission_window, admission_least)
+        self.admitting = Admitting(
+            admission, admission_steps, admission_window, admission_least, admission_certain
+        )
         fits = 0.0 <= eval_epsilon <= 1.0
         check_range("--model.eval_epsilon", eval_epsilon, fits, "between 0 and 1")
         for flag, name, known in (
@@ -217,7 +222,7 @@ class PEX(SetExpansion):
         return groups
 
     def losses(self, batch: Batch) -> Losses:
-        """IQL's L_V and L_Q on one batch; L_π on what the composite policy would do there now."""
+        """IQL's L_V and L_Q on one batch; L_π on what `imitates` says."""
         critic, observation = self.critic, batch.observation
         memory = self.composite.initial_memory(observation)
         with torch.no_grad():
@@ -231,23 +236,16 @@ class PEX(SetExpansion):
         v = value_loss(target_q, value, self.expectile)
         q_now = critic.q(observation, batch.action)
         q = q_loss(q_now, batch.reward, batch.terminated, next_value, self.gamma)
-        with torch.no_grad():
+        fits: list[PolicyLoss] = []
+        adapts = isinstance(self.temperature, AdaptedTemperature)
+        if adapts or self.imitates != "batch":
             choice, candidate_values = self.composite.choose(observation, memory)
-            advantage = critic.min_target_q(observation, choice.action) - value
-        log_prob = self.policies.learner.log_prob(observation, choice.action)
-        actor = policy_loss(log_prob, advantage, self.beta)
+        if self.imitates != "batch":
+            fits.append(self._fit_to_choice(observation, choice.action, value))
         if self.imitates != "choice":
-            of_batch = policy_loss(self.log_prob(batch), v.advantage, self.beta)
-            both = self.imitates == "both"
-            actor = mean_policy_loss(actor, of_batch) if both else of_batch
+            fits.append(policy_loss(self.log_prob(batch), v.advantage, self.beta))
+        actor = fits[0] if len(fits) == 1 else mean_policy_loss(*fits)
         terms = {"q": q.loss, "v": v.loss, "actor": actor.loss}
-        if self.blend_actor:
-            assert self.offline_q is not None
-            assert self.blend_weight is not None
-            with torch.no_grad():
-                advantage = self.offline_q.q(observation, choice.action).amin(0) - value
-            offline = policy_loss(log_prob, advantage, self.beta).loss
-            terms["actor"] = torch.lerp(offline, actor.loss, self.blend_weight.value)
         if self.train_offline_policy:
             log_prob = self.offline_policy.log_prob(observation, batch.action)
             terms["offline_actor"] = policy_loss(log_prob, v.advantage, self.beta).loss
@@ -258,11 +256,28 @@ class PEX(SetExpansion):
             terms["temperature"] = self.temperature.loss(entropy(probs).mean(), filled)
         return Losses(terms, diagnostics(q, v, actor))
 
+    def _fit_to_choice(self, observation: Tensor, action: Tensor, value: Tensor) -> PolicyLoss:
+        """L_π on what the composite policy chose, by the advantage of one critic or of both."""
+        log_prob = self.policies.learner.log_prob(observation, action)
+        with torch.no_grad():
+            advantage = self.critic.min_target_q(observation, action) - value
+        fit = policy_loss(log_prob, advantage, self.beta)
+        if not self.blend_actor:
+            return fit
+        assert self.offline_q is not None
+        assert self.blend_weight is not None
+        with torch.no_grad():
+            advantage = self.offline_q.q(observation, action).amin(0) - value
+        offline = policy_loss(log_prob, advantage, self.beta).loss
+        return PolicyLoss(torch.lerp(offline, fit.loss, self.blend_weight.value), fit.weight)
+
     def follow(self, step: int) -> None:
         """Admit π_θ a little further, λ = min(1, step / admission_steps); go on with schedules."""
         super().follow(step)
         if isinstance(self.admission, Admission):
             self.admission.share.fill_(progress(step - self.started_at, self.admitting.steps))
+        else:
+            self.admission.evidence.learning(step > self.started_at)
         if isinstance(self.temperature, ScheduledTemperature):
             self.temperature.follow(step)
         if self.blend_weight is not None:

@@ -216,10 +216,10 @@ class SetExpansion(Expansion):
 
     def _read_members(self) -> None:
         """Take over the members that are parameters, with their sizes."""
-        assert self._data is not None
+        assert self.description is not None
         for number, entry in enumerate(self.entries, start=int(self.offline_member)):
             if not entry.outside:
-                member = self._opened(entry, self._data)
+                member = self._opened(entry, self.description)
                 self.policies.set_frozen(number, member.state_dict())
 
     def _opened(self, entry: MemberEntry, data: DataDescription) -> nn.Module:
@@ -262,14 +262,14 @@ class SetExpansion(Expansion):
     def _grow(self, step: int, *, scheduled: bool) -> None:
         """Freeze π_θ as it is, and start it again; all in the memory that is there."""
         assert self.growth is not None
-        assert self._data is not None
+        assert self.description is not None
         learner = self.policies.learner
         place = self.growth.record(step, scheduled=scheduled)
         self.policies.fill(place, learner.state_dict())
         # The same in all processes of a run, and without a draw from the stream of training.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed("growth", global_seed(), place))
-            fresh = self.networks.policy(self._data.env)
+            fresh = self.networks.policy(self.description.env)
         if self.learner_start == "fresh":
             learner.load_state_dict(fresh.state_dict())
         elif self.learner_start == "copy_mean":

@@ -168,7 +168,9 @@ def _percent(share: float) -> str:
 
 _LESS_SHARP = Try("a smaller --model.inv_temperature", "inv_temperature")
 _HELD_ENTROPY = Try("--model.target_entropy 0.3", "target_entropy")
-_ADMISSION = Try("a larger --model.admission_steps", "admission_steps")
+_ADMISSION = Try(
+    "--model.admission evidence with a larger --model.admission_certain", "admission_certain"
+)
 _MORE_Q = Try("a larger --model.num_q in both stages", "num_q")
 _NORMALISED = Try("--model.layer_norm true in both stages", "layer_norm")
 
@@ -177,7 +179,7 @@ SIGNS = (
         "offline_share_near_0",
         "train",
         _never_offline,
-        (_ADMISSION, _LESS_SHARP, _HELD_ENTROPY),
+        (_LESS_SHARP, _HELD_ENTROPY),
     ),
     Sign("offline_share_near_1", "train", _always_offline, (_LESS_SHARP, _HELD_ENTROPY)),
     Sign("entropy_collapsed", "train", _entropy, (_LESS_SHARP, _HELD_ENTROPY)),

@@ -25,6 +25,7 @@ class Admitting:
         steps: Gradient steps of the clock.
         window: Episodes of the full set that count as evidence.
         least: Least share of episodes that the full set gets by the evidence.
+        certain: How sure the evidence has to be for the full set to be evaluated and exported.
 
     Raises:
         UserError: A value is outside of its range.
@@ -34,6 +35,7 @@ class Admitting:
     steps: int = 0
     window: int = 10
     least: float = 0.5
+    certain: float = 0.8
 
     def __post_init__(self) -> None:
         known = get_args(AdmissionName)
@@ -42,12 +44,14 @@ class Admitting:
         check_range("--model.admission_window", self.window, self.window >= 2, "at least 2")
         fits = 0.0 < self.least <= 1.0
         check_range("--model.admission_least", self.least, fits, "above 0 and at most 1")
+        fits = 0.5 <= self.certain < 1.0
+        check_range("--model.admission_certain", self.certain, fits, "at least 0.5 and below 1")
 
     def new_rule(self, rule: ChoiceRule) -> Admission | EvidenceRule:
         """A rule of choice, wrapped."""
         if self.by == "clock":
             return Admission(rule)
-        return EvidenceRule(rule, Evidence(self.window, self.least))
+        return EvidenceRule(rule, Evidence(self.window, self.least, self.certain))
 
 
 def new_composite(

@@ -19,30 +19,36 @@ from pex_lightning.policies.values import CandidateValues
 _ALONE, _ALL = 1.0, 2.0
 """What the memory of an episode holds once it is drawn; 0 before that."""
 
+_FEWEST = 2
+"""Episodes of each kind without which the full set is not favoured."""
+
 
 class Evidence(nn.Module):
     """What episodes of the frozen members alone, and of the full set, have returned.
 
     The frozen members do not change, so that all their episodes count; of the full set, which
     changes while it learns, the last `window`. `certainty` is how sure it is that the full set's
-    mean return is not lower: Φ((m_full − m_frozen) / (s · √(1/n_full + 1/n_frozen))), with the
-    pooled standard deviation s of the returns, which is a z-test of two means. Where no return
-    differs from another it is ½.
+    mean return is higher: Φ((m_full − m_frozen) / (s · √(1/n_full + 1/n_frozen))), with the
+    standard deviation s of all these returns, which is a z-test of two means with the spread that
+    they have if both are the same. Where no return differs from another it is ½.
 
-    The share of new episodes that the full set gets is 2 · `certainty`, at most 1: all of them
-    once it is as good, and fewer the surer it is that it is worse. Before there are `window`
-    episodes of the frozen members, too few to know how good they are, it is ½ at most.
+    Until there is an update all episodes are the frozen members'. From then on the share of new
+    episodes that the full set gets is 2 · `certainty`, at least `least` and at most n / (n + 1)
+    after n episodes of the frozen members, so that these get few where the full set is as good, and
+    more the surer it is that it is worse.
 
     Args:
         window: Episodes of the full set that count.
         least: Least share of episodes that the full set gets, so that there is always news of it.
+        certain: Certainty from which on the full set is favoured.
 
     Attributes:
         share: Share of new episodes that the full set gets.
-        favoured: Whether the full set is what is evaluated and exported: it is once its mean
-            return is not lower than that of the frozen members, and no longer when it falls below.
+        favoured: Whether the full set is what is evaluated and exported: from when `certainty`
+            reaches `certain`, with at least 2 episodes of each, until it falls below ½.
     """
 
+    learns: Tensor
     share: Tensor
     favoured: Tensor
     certainty: Tensor
@@ -50,9 +56,11 @@ class Evidence(nn.Module):
     full: Tensor
     full_count: Tensor
 
-    def __init__(self, window: int, least: float) -> None:
+    def __init__(self, window: int, least: float, certain: float) -> None:
         super().__init__()
         self.least = least
+        self.certain = certain
+        self.register_buffer("learns", torch.tensor(False))
         self.register_buffer("share", torch.zeros(()))
         self.register_buffer("favoured", torch.tensor(False))
         self.register_buffer("certainty", torch.zeros(()))
@@ -61,6 +69,12 @@ class Evidence(nn.Module):
         self.register_buffer("full", torch.zeros(window))
         self.register_buffer("full_count", torch.zeros((), dtype=torch.int64))
         self.forget()
+
+    def learning(self, begun: bool) -> None:
+        """Say whether the policy that learns has begun to; before that it gets no episodes."""
+        if begun != bool(self.learns):
+            self.learns.fill_(begun)
+            self._judge()
 
     def add(self, episodes: Sequence[Episode]) -> None:
         """Take in episodes that have ended, in the order of their ends."""
@@ -83,32 +97,31 @@ class Evidence(nn.Module):
         """Start anew, where the members of the set have changed."""
         self.frozen.zero_()
         self.full_count.zero_()
-        self.share.fill_(0.5)
+        self.share.zero_()
         self.certainty.fill_(0.5)
         self.favoured.fill_(False)
 
     @property
     def compares(self) -> bool:
-        """Whether there are episodes of both kinds."""
-        return bool(self.frozen[0] > 0) and bool(self.full_count > 0)
+        """Whether there are enough episodes of both kinds."""
+        return bool(self.frozen[0] >= _FEWEST) and bool(self.full_count >= _FEWEST)
 
     def _judge(self) -> None:
-        if not self.compares:
-            return
         count, mean, squares = self.frozen.tolist()
         recent = self.full[-min(len(self.full), int(self.full_count)) :]
-        full = float(recent.mean())
-        squares += float((recent - full).square().sum())
-        freedom = max(1.0, count + len(recent) - 2)
-        error = math.sqrt(squares / freedom * (1 / count + 1 / len(recent)))
-        if error > 0:
-            sure = NormalDist().cdf((full - mean) / error)
-        else:
-            sure = 0.5 if full == mean else float(full > mean)
+        sure = 0.5
+        if count > 0 and self.full_count > 0:
+            full, among = float(recent.mean()), count * len(recent) / (count + len(recent))
+            squares += float((recent - full).square().sum()) + among * (full - mean) ** 2
+            error = math.sqrt(squares / (count + len(recent) - 1) / among)
+            sure = NormalDist().cdf((full - mean) / error) if error > 0 else 0.5
         self.certainty.fill_(sure)
-        most = 1.0 if count >= len(self.full) else 0.5
+        most = count / (count + 1) if self.learns else 0.0
         self.share.fill_(min(most, max(self.least, 2.0 * sure)))
-        self.favoured.fill_(full >= mean)
+        if self.compares and sure >= self.certain:
+            self.favoured.fill_(True)
+        elif sure < 0.5:
+            self.favoured.fill_(False)
 
 
 class EvidenceRule(ChoiceRule):
@@ -153,12 +166,13 @@ class EvidenceRule(ChoiceRule):
             return None
         if not self.evidence.compares:
             return (
-                "no episodes with and without it could be compared yet, and the frozen members "
-                "act alone in evaluation until then"
+                "too few episodes with and without it could be compared yet, and the frozen "
+                "members act alone in evaluation until then"
             )
         return (
-            "its episodes have not returned as much as those of the frozen members, which "
-            "therefore act alone in evaluation"
+            f"it is only {math.floor(100 * float(self.evidence.certainty))} % sure that its "
+            "episodes return more than those of the frozen members, which therefore act alone in "
+            "evaluation"
         )
 
     def diagnose(self, values: Tensor, filled: Tensor | None = None) -> Mapping[str, Tensor]:

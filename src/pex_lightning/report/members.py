@@ -1,4 +1,4 @@
-"""Figures of a policy set: members' shares and the entropy of the choice."""
+"""Figures of what acts: members' shares, the entropy of the choice, and the values behind it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pex_lightning.report.results import number
 
 _SHARE = re.compile(r"train/(.+)_policy_share")
 _ENTROPY = "train/choice_entropy"
+_Q_DATA, _Q_RANDOM = "train/q_data", "train/q_random"
 
 
 def member_names(run: Run) -> tuple[str, ...]:
@@ -54,6 +55,34 @@ def shares(runs: Mapping[str, Sequence[Run]], task: str) -> Iterator[Sketch]:
             _add(begun, look, curves, lambda x, v: f"{100 * v:.0f} % at {x:,.0f} steps")
         begun.axes.set_ylim(-0.03, 1.03)
         yield begun
+
+
+def values(runs: Mapping[str, Sequence[Run]], task: str) -> Iterator[Sketch]:
+    """What the critic thinks of the data's, of random and of members' actions, by variants.
+
+    Args:
+        runs: Runs on the task by their variants.
+        task: The task.
+    """
+    for variant, of_variant in runs.items():
+        online = [run.stages["online"] for run in of_variant if "online" in run.stages]
+        columns = {"data": _Q_DATA, "random actions": _Q_RANDOM}
+        names = dict.fromkeys(name for run in of_variant for name in member_names(run))
+        columns |= {name: f"train/q/{name}" for name in names}
+        begun = sketch(
+            f"{task}-values-{variant}",
+            f"{variant}: what Q thinks",
+            "Smallest Q, mean over a batch, of the batch's own actions (data), of actions drawn "
+            f"uniformly from the action space, and of members' actions{_seeds(len(online))}.",
+            "environment steps",
+            "Q",
+            (4, 2.4),
+        )
+        for name, look in series_of(list(columns)).items():
+            curves = [stage.points("env_steps", columns[name]) for stage in online]
+            _add(begun, look, curves, lambda x, v: f"{number(v)} at {x:,.0f} steps")
+        if begun.series:
+            yield begun
 
 
 def entropy(

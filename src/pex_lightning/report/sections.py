@@ -10,7 +10,7 @@ from pex_lightning.report.comparison import improvement, profile
 from pex_lightning.report.curves import learning_curves
 from pex_lightning.report.drawing import Drawing, Painter, Sketch
 from pex_lightning.report.maps import Maps, map_runs
-from pex_lightning.report.members import entropy, member_names, shares
+from pex_lightning.report.members import entropy, member_names, shares, values
 from pex_lightning.report.provenance import provenance
 from pex_lightning.report.reading import Run
 from pex_lightning.report.results import compared
@@ -94,6 +94,7 @@ class Report:
                 self._curves(),
                 self._comparison(),
                 self._members(),
+                self._values(),
                 self._maps(),
                 self._signs(),
                 self._differences(),
@@ -167,6 +168,14 @@ class Report:
             small = self._draw(shares(runs, task))
             if drawings or small:
                 section.groups.append(Group(task, drawings + small, small=True))
+        return section
+
+    def _values(self) -> Section:
+        section = Section("values", "What the critic thinks of actions")
+        for task in self.tasks:
+            drawings = self._draw(values(self._of_task(task), task))
+            if drawings:
+                section.groups.append(Group(task, drawings, small=True))
         return section
 
     def _maps(self) -> Section:
