@@ -10,25 +10,34 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 
+_T = TypeVar("_T")
 _BATCH, _WIDTH, _NETWORKS, _INPUTS = 256, 256, 4, 32
 
 
 def main() -> None:
     """Answer until the input ends."""
-    update = stand_in()
+    update = _in_a_thread(stand_in)
     sys.stdout.write(f"{torch.get_num_threads()}\n")
     sys.stdout.flush()
     for line in sys.stdin:
         threads, seconds = line.split()
-        # A thread of its own takes the threads that it computes with along when it ends, so that
-        # none of them spins while another process is measured.
-        with ThreadPoolExecutor(1) as pool:
-            rate = pool.submit(updates_a_second, update, int(threads), float(seconds)).result()
+        rate = _in_a_thread(updates_a_second, update, int(threads), float(seconds))
         sys.stdout.write(f"{rate}\n")
         sys.stdout.flush()
+
+
+def _in_a_thread(function: Callable[..., _T], *arguments: object) -> _T:
+    """Call a function in a thread of its own.
+
+    When it ends, it takes the threads that it has computed with along, so that none of them spins
+    while another process is measured.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def stand_in() -> Callable[[], None]:
