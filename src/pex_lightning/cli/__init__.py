@@ -119,13 +119,18 @@ def _run(command: str, argv: list[str]) -> int:
     from pex_lightning.cli.console import set_up_process  # noqa: PLC0415
 
     follow_parent()
+    if command == "fit":
+        from pex_lightning.cli.thread_choice import start_threads  # noqa: PLC0415
+
+        # Before torch is imported, which then reads what is decided.
+        threads = start_threads(argv)
     set_up_process()
     if command == "fit":
         from pex_lightning.cli.console import perhaps_unheard  # noqa: PLC0415
         from pex_lightning.cli.fit import fit  # noqa: PLC0415
 
         with perhaps_unheard():
-            return fit(argv)
+            return fit(argv, threads)
     if command == "test":
         from pex_lightning.cli.test import test  # noqa: PLC0415
 

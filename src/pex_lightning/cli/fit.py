@@ -25,6 +25,8 @@ from pex_lightning.cli.run_report import RunReport
 from pex_lightning.cli.settings import RunSettings
 from pex_lightning.cli.stage import Stage, StageEnd
 from pex_lightning.cli.stage_checks import check_stages
+from pex_lightning.cli.thread_choice import ThreadStart
+from pex_lightning.cli.threads import Threads
 from pex_lightning.errors import UserError
 from pex_lightning.handover import Checkpoint, check_hand_over, check_same_data, read_checkpoint
 from pex_lightning.handover.checkpoint import Stage as StageName
@@ -32,8 +34,12 @@ from pex_lightning.handover.checkpoint import Stage as StageName
 _log = logging.getLogger(__name__)
 
 
-def fit(argv: list[str]) -> int:
+def fit(argv: list[str], start: ThreadStart) -> int:
     """Train as the configuration describes; return the exit code.
+
+    Args:
+        argv: The arguments.
+        start: What was decided about threads before torch was loaded.
 
     Raises:
         UserError: Something in the configuration, the data or a checkpoint is wrong.
@@ -45,14 +51,16 @@ def fit(argv: list[str]) -> int:
     with limited(cli.setting("run").env_timeout), Ranks() as ranks, forgotten():
         if cli.setting("trainer.fast_dev_run"):
             with scratch() as root:
-                return Run(cli, ranks, root=root).fit()
-        return Run(cli, ranks).fit()
+                return Run(cli, ranks, start, root=root).fit()
+        return Run(cli, ranks, start).fit()
 
 
 class Run:
     """A run: its main stage and, if there is one, the offline stage before it."""
 
-    def __init__(self, cli: FitCLI, ranks: Ranks, root: str | None = None) -> None:
+    def __init__(
+        self, cli: FitCLI, ranks: Ranks, start: ThreadStart, root: str | None = None
+    ) -> None:
         self._ranks, self._arguments = ranks, cli.arguments
         self._settings: RunSettings = cli.setting("run")
         if root is not None:
@@ -69,9 +77,15 @@ class Run:
         self._offline = self._offline_stage(cli)
         if self._offline is not None:
             self._main = replace(self._main, place=(2, 2))
-        self._report = RunReport(self._main, self._offline)
         takes = self._offline is not None or bool(self._offline_ckpt_paths)
         check_stages(self._main, self._offline, given=takes, resumes=self._ckpt_path is not None)
+        processes = max(stage.check_trainer().num_devices for stage in self.stages)
+        self._threads = Threads.of(self._settings, self._ckpt_path, start, processes)
+        config = cli.resolved(self._threads.number)
+        self._main = replace(self._main, config=config)
+        if self._offline is not None:
+            self._offline = replace(self._offline, config=config)
+        self._report = RunReport(self._main, self._offline)
 
     @property
     def stages(self) -> list[Stage]:
@@ -80,6 +94,10 @@ class Run:
 
     def fit(self) -> int:
         """Run the stages that are left; return the exit code."""
+        with self._threads.taken():
+            return self._fit()
+
+    def _fit(self) -> int:
         resumed, checkpoint = self._resume()
         self._refuse_to_overwrite(resumed, checkpoint)
         with owned_by_this_run(self._settings.directory):
@@ -102,7 +120,9 @@ class Run:
                 return self._report.nothing_left(checkpoint)
             given = self._given_offline_checkpoints()
             goes_on = self._ckpt_path is not None
-            with recorded(self._main, self._arguments, checkpoint, goes_on=goes_on) as attempt:
+            with recorded(
+                self._main, self._arguments, checkpoint, self._threads, goes_on=goes_on
+            ) as attempt:
                 attempt.exit_code = self._train(resumed, checkpoint, given)
             return attempt.exit_code
 
@@ -272,7 +292,6 @@ class Run:
             module=module,
             data=cli.datamodule,
             trainer_args=trainer_args,
-            config=cli.resolved(),
             seed=cli.seed(),
             evaluation=cli.evaluation(name),
             settings=self._settings,

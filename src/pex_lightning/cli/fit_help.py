@@ -28,6 +28,7 @@ for how long
 
 where it runs, and where its results go
   --trainer.accelerator KIND      cpu, gpu or auto;  --trainer.devices N: how many
+  --run.threads N                 threads of the CPU; measured when the run starts by default
   --run.name NAME                 its folder under --run.root, which is runs by default
   --run.overwrite true            replace a run of that name
   --ckpt_path last                go on with it where it stopped; or a checkpoint, or a run's folder

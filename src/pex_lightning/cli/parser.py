@@ -153,8 +153,13 @@ class FitCLI(LightningCLI):
                 self.config[f"{model}.init_args.{name}"] = value
                 self.config[f"{trainer}.{name}"] = None
 
-    def resolved(self) -> str:
-        """The configuration as YAML, with all defaults and interpolations filled in."""
+    def resolved(self, threads: int) -> str:
+        """The configuration as YAML, with all defaults and interpolations filled in.
+
+        Args:
+            threads: The number of threads that the run takes, which it says in any case.
+        """
+        self.config["run.threads"] = threads
         text: str = self.parser.dump(self.config, skip_none=False)
         return text
 

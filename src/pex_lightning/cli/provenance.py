@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from pex_lightning.cli.stage import Stage
+from pex_lightning.cli.threads import Threads
 from pex_lightning.errors import UserError, in_one_line, shortened
 from pex_lightning.files.atomic import replaced
 from pex_lightning.handover import Checkpoint
@@ -64,7 +64,12 @@ class Attempt:
 
 @contextlib.contextmanager
 def recorded(
-    stage: Stage, arguments: Sequence[str], resume: Checkpoint | None, *, goes_on: bool
+    stage: Stage,
+    arguments: Sequence[str],
+    resume: Checkpoint | None,
+    threads: Threads,
+    *,
+    goes_on: bool,
 ) -> Iterator[Attempt]:
     """Note an attempt of a run in its folder, at its begin and at its end.
 
@@ -77,6 +82,7 @@ def recorded(
         stage: The run's main stage, after its data's `setup`.
         arguments: The arguments of `pex-lightning fit`.
         resume: The checkpoint that the attempt goes on from.
+        threads: What it computes with.
         goes_on: Whether earlier attempts in the folder are of the same run.
 
     Raises:
@@ -99,6 +105,7 @@ def recorded(
         "exit_code": None,
         "error": None,
         **_made_by(),
+        **threads.record(),
     }
     content = {
         "format": _FORMAT,
@@ -163,7 +170,6 @@ def _made_by() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
         "gpus": _gpus(),
     }
 

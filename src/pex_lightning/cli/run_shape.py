@@ -11,6 +11,7 @@ from pex_lightning.cli.fit import Run
 from pex_lightning.cli.parser import parse_fit
 from pex_lightning.cli.ranks import Ranks
 from pex_lightning.cli.stage import Stage
+from pex_lightning.cli.thread_choice import ThreadStart
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.studies.plan import RunShape
 
@@ -22,7 +23,7 @@ def shape_of(argv: list[str]) -> RunShape:
         UserError: Something in the configuration is wrong.
     """
     cli = parse_fit(argv)
-    stages = Run(cli, Ranks()).stages
+    stages = Run(cli, Ranks(), ThreadStart()).stages
     by_name = {stage.name: stage for stage in stages}
     offline, online = by_name.get("offline"), by_name.get("online")
     data = cli.config["data"]["init_args"].as_dict()

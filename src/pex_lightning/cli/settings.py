@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pex_lightning.callbacks.loggers import LoggerName
 from pex_lightning.calls import DEFAULT_SECONDS
+from pex_lightning.cli.thread_choice import MOST_THREADS
 from pex_lightning.errors import check_range
 
 
@@ -24,6 +25,9 @@ class RunSettings:
             close) may take before it counts as hanging; 0 waits for ever.
         loggers: Where the metrics of both stages go: `csv` (metrics.csv, which reports and
             summaries read), `tensorboard`, `wandb`, `mlflow`.
+        threads: Threads that each process of the run computes with; by default `OMP_NUM_THREADS`
+            where it is set, else what the earlier attempt of a resumed run took, else what a short
+            measurement at the start finds. Results depend on it: sums are rounded in another order.
     """
 
     name: str = "default"
@@ -32,6 +36,7 @@ class RunSettings:
     save_every: int = 5_000
     env_timeout: float = DEFAULT_SECONDS
     loggers: list[LoggerName] = field(default_factory=lambda: ["csv", "tensorboard"])
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         path = Path(self.name)
@@ -39,6 +44,8 @@ class RunSettings:
         check_range("--run.name", repr(self.name), inside, "a name for a folder")
         check_range("--run.save_every", self.save_every, self.save_every >= 1, "at least 1")
         check_env_timeout(self.env_timeout)
+        fits = self.threads is None or 1 <= self.threads <= MOST_THREADS
+        check_range("--run.threads", self.threads, fits, f"from 1 to {MOST_THREADS}")
 
     @property
     def directory(self) -> Path:

@@ -71,12 +71,12 @@ class Stage:
         module: The learner.
         data: Its data.
         trainer_args: Arguments of Lightning's Trainer.
-        config: The resolved configuration of the whole run, YAML.
         seed: The run's seed.
         evaluation: How the policy is evaluated.
         settings: Settings of the run.
         flags: Where its Trainer's arguments are on the command line.
         place: Its number among the stages of the run, and how many these are.
+        config: The resolved configuration of the whole run, YAML; to be given before it is run.
     """
 
     name: StageName
@@ -84,12 +84,12 @@ class Stage:
     module: Algorithm
     data: OfflineData
     trainer_args: Mapping[str, Any]
-    config: str
     seed: int
     evaluation: EvaluationSettings
     settings: RunSettings
     flags: str
     place: tuple[int, int] = (1, 1)
+    config: str = ""
 
     @property
     def last(self) -> Path:

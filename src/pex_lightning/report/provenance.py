@@ -42,6 +42,9 @@ _OF_AN_ATTEMPT = (
     ("cpu", "processor"),
     ("cores", "cores"),
     ("threads", "threads"),
+    ("threads_chosen_by", "number of threads by"),
+    ("waiting", "how threads wait"),
+    ("threads_measured", "measured updates a second"),
     ("gpus", "GPUs"),
 )
 
