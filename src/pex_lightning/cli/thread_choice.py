@@ -21,7 +21,11 @@ from pex_lightning.cli.yaml_limits import read_config, with_integers
 from pex_lightning.studies.records import PROVENANCE
 
 CLEARLY = 1.05
-"""So many times faster is clearly better: what is usual is not left for less."""
+"""So many times faster is clearly better: the largest number is not left for less."""
+
+SPINNING = 1.15
+"""The same of threads that spin, as they take cores from evaluation and the environment, which are
+not measured."""
 
 BRIEF, ACTIVE = "brief", "active"
 _WAYS = {BRIEF: BRIEF_WAIT, ACTIVE: {"OMP_WAIT_POLICY": "ACTIVE"}}
@@ -46,8 +50,8 @@ class Choice(NamedTuple):
 def choose(rates: Rates) -> Choice:
     """Choose by measured rates.
 
-    Threads wait briefly unless the best rate of those that spin is at least `CLEARLY` times as
-    high. Of the numbers of threads the largest counts, unless a smaller one is at least `CLEARLY`
+    Threads wait briefly unless the best rate of those that spin is at least `SPINNING` times
+    as high. Of the numbers of threads the largest counts, unless a smaller one is at least `CLEARLY`
     times as fast. So a machine that has nothing else to do gives the same answer every time.
 
     Args:
@@ -62,7 +66,7 @@ def choose(rates: Rates) -> Choice:
     best = {way: max(found.values()) for way, found in by_way.items()}
     waiting = ways[0]
     for way in ways[1:]:
-        if best[way] >= CLEARLY * best[waiting]:
+        if best[way] >= SPINNING * best[waiting]:
             waiting = way
     found = by_way[waiting]
     threads = max(n for n, rate in found.items() if best[waiting] < CLEARLY * rate)
