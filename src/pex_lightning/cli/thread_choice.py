@@ -50,8 +50,8 @@ class Choice(NamedTuple):
 def choose(rates: Rates) -> Choice:
     """Choose by measured rates.
 
-    Threads wait briefly unless the best rate of those that spin is at least `SPINNING` times
-    as high. Of the numbers of threads the largest counts, unless a smaller one is at least `CLEARLY`
+    Threads wait briefly unless the best rate of those that spin is at least `SPINNING` times as
+    high. Of the numbers of threads the largest counts, unless a smaller one is at least `CLEARLY`
     times as fast. So a machine that has nothing else to do gives the same answer every time.
 
     Args:
