@@ -95,10 +95,10 @@ def test_what_changes_the_result_changes_the_fingerprint(
     known = json.loads((finished / "offline" / "stage.json").read_text())["fingerprint"]
     assert _fingerprint(tiny(tmp_path, *without_effect), tmp_path) == known
     others = [_fingerprint(tiny(tmp_path, change), tmp_path) for change in changes]
-    # Sums are rounded in another order.
+    # A measurement chooses it, which need not choose the same again.
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    others.append(_fingerprint(tiny(tmp_path), tmp_path))
-    assert len({known, *others}) == 2 + len(changes)
+    assert _fingerprint(tiny(tmp_path), tmp_path) == known
+    assert len({known, *others}) == 1 + len(changes)
 
 
 def test_on_request_the_stage_is_trained_anew(command, tiny, root: Path):

@@ -123,7 +123,8 @@ def depends_on(stage: Stage, trainer: Trainer) -> dict[str, Any]:
 
     Evaluations are a part of it: their interval is where chunks of batches end, and so decides
     which rows are drawn; the best checkpoint and the metrics come from them. A compiled update is
-    equal up to rounding alone, so `compile_update` counts as well, as does the number of threads.
+    equal up to rounding alone, so `compile_update` counts as well. The number of threads does not:
+    a measurement chooses it, and may choose another one for the next run.
 
     Args:
         stage: The stage.
@@ -147,7 +148,6 @@ def depends_on(stage: Stage, trainer: Trainer) -> dict[str, Any]:
         "precision": str(trainer.precision),
         "processes": trainer.world_size,
         "device": trainer.strategy.root_device.type,
-        "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "version": __version__,
         "checkpoint_format": CHECKPOINT_FORMAT,
