@@ -114,6 +114,7 @@ def tiny() -> TinyArgs:
         ]
         if "iql" not in config:
             fixed += ["--offline.max_steps=40", "--data.start_steps=50", "--data.chunk_size=5"]
+            fixed += ["--data.initial_updates=0", "--data.updates_per_step=1"]
         return ["fit", *fixed, *more]
 
     return arguments

@@ -59,6 +59,16 @@ def test_an_online_stage_is_summed_up(finished: Path):
     assert not (finished / "offline" / "diagnostics.json").exists()
 
 
+def test_a_run_that_ends_before_the_new_policy_acts_says_so(command, tiny, tmp_path: Path):
+    short = ("--offline.max_steps=5", "--trainer.max_steps=5", "--evaluation.episodes=1")
+    outcome = command(*tiny(tmp_path, *short, "--data.initial_updates=5"))
+    assert outcome.code == 0, outcome.err
+    told = "--trainer.max_steps 5 ends within --data.initial_updates 5"
+    assert told in outcome.out + outcome.err
+    outcome = command(*tiny(tmp_path, *short, "--data.initial_updates=4", "--run.name=other"))
+    assert "initial_updates" not in outcome.out + outcome.err
+
+
 def test_members_are_evaluated_at_known_times_alone(command, tiny, refused, tmp_path: Path):
     outcome = command(*tiny(tmp_path, "--evaluation.members=sometimes"))
     refused(outcome, "evaluation.members", "never", "ends", "always")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
+from pytorch_lightning.utilities import rank_zero_only
+
 from pex_lightning.callbacks.loggers import check_installed
 from pex_lightning.cli.ranks import check_same_processes
 from pex_lightning.cli.stage import Stage
+from pex_lightning.data.online import OnlineData
 from pex_lightning.errors import UserError
 from pex_lightning.handover.checks import CRITIC_PARTS, CRITIC_SETTINGS, ENSEMBLE_SETTING
+
+_log = logging.getLogger(__name__)
 
 
 def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bool) -> None:
@@ -43,6 +50,7 @@ def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bo
             f"{name} starts from an offline stage: give --offline.ckpt_path FILE, or describe "
             "one under `offline:` as conf/pointmaze.yaml does."
         )
+    _warn_of_updates_without_steps(main)
     check_installed(main.settings.loggers)
     trainer = main.check_trainer()
     if offline is None:
@@ -73,3 +81,19 @@ def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bo
                 f"--model.{key} is {ours[key]}, --offline.model.{key} {theirs[key]}; what is "
                 "handed over must be the same in both stages."
             )
+
+
+@rank_zero_only
+def _warn_of_updates_without_steps(main: Stage) -> None:
+    """Tell of a stage that ends before the environment is stepped by what it learns."""
+    data = main.data
+    if not isinstance(data, OnlineData) or main.trainer_args.get("fast_dev_run"):
+        return
+    if main.max_steps <= data.initial_updates:
+        _log.warning(
+            "--trainer.max_steps %s ends within --data.initial_updates %s: there are no "
+            "environment steps beyond the first %s, and so none of the new policy.",
+            f"{main.max_steps:,}",
+            f"{data.initial_updates:,}",
+            f"{data.start_steps:,}",
+        )
