@@ -37,8 +37,8 @@ class HiddenActor(IQL):
     """Acts with a network that the module does not have."""
 
     def acting_policy(self) -> ActingPolicy:
-        assert self._data is not None
-        return SinglePolicy(self.networks.policy(self._data.env))
+        assert self.description is not None
+        return SinglePolicy(self.networks.policy(self.description.env))
 
 
 class Misspelt(IQL):

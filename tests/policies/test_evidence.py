@@ -50,9 +50,9 @@ def test_the_share_grows_with_the_episodes_of_the_frozen_members_where_nothing_i
 @pytest.mark.parametrize(
     ("frozen", "full", "favoured"),
     [
-        ([0.0] * 3, [1.0] * 3, True),
-        ([0.0] * 2, [1.0] * 3, False),
-        ([0.0] * 3, [1.0] * 2, False),
+        ([0.0] * 2, [1.0] * 2, True),
+        ([0.0] * 1, [1.0] * 2, False),
+        ([0.0] * 2, [1.0] * 1, False),
         ([0.0, 1.0] * 5, [0.0, 1.0, 1.0] * 3, False),
         ([0.0] * 9, [0.0] * 9, False),
     ],
