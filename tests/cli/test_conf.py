@@ -41,13 +41,13 @@ def test_copy_replaces_nothing(command, refused, empty: Path):
 
 
 def test_the_folders_own_file_comes_first(empty: Path):
-    assert expand_bases(["--config", "conf/methods/bt.yaml"]) == [
+    assert expand_bases(["--config", "conf/methods/pex.yaml"]) == [
         "--config",
-        str(FOLDER / "methods/bt.yaml"),
+        str(FOLDER / "methods/pex.yaml"),
     ]
     (empty / "conf/methods").mkdir(parents=True)
-    (empty / "conf/methods/bt.yaml").write_text("{}")
-    assert expand_bases(["-c=conf/methods/bt.yaml"]) == ["--config", "conf/methods/bt.yaml"]
+    (empty / "conf/methods/pex.yaml").write_text("{}")
+    assert expand_bases(["-c=conf/methods/pex.yaml"]) == ["--config", "conf/methods/pex.yaml"]
 
 
 def test_a_name_that_is_nowhere_is_refused_with_the_nearest(command, refused, empty: Path):
