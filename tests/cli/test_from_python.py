@@ -41,7 +41,9 @@ def trained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     offline = pex_lightning.train(
         IQL(cosine_decay=True, **shared), data.offline_stage(), folder, max_steps=40, **settings
     )
-    module = PEX(inv_temperature=10.0, admission_steps=2_000, **shared)
+    module = PEX(
+        inv_temperature=10.0, admission="evidence", learner_start="copy", imitates="batch", **shared
+    )
     pex_lightning.train(module, data, folder, max_steps=40, offline=offline, **settings)
     return folder
 
