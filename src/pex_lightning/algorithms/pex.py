@@ -224,12 +224,12 @@ class PEX(SetExpansion):
     def losses(self, batch: Batch) -> Losses:
         """IQL's L_V and L_Q on one batch; L_π on what `imitates` says."""
         critic, observation = self.critic, batch.observation
-        memory = self.composite.initial_memory(observation)
         with torch.no_grad():
             target_q = critic.min_target_q(observation, batch.action)
             if self.backup == "v":
                 next_value = critic.v(batch.next_observation)
             else:
+                memory = self.composite.initial_memory(observation)
                 next_action = self.composite.act(batch.next_observation, memory).action
                 next_value = critic.min_target_q(batch.next_observation, next_action)
         value = critic.v(observation)
@@ -237,8 +237,8 @@ class PEX(SetExpansion):
         q_now = critic.q(observation, batch.action)
         q = q_loss(q_now, batch.reward, batch.terminated, next_value, self.gamma)
         fits: list[PolicyLoss] = []
-        adapts = isinstance(self.temperature, AdaptedTemperature)
-        if adapts or self.imitates != "batch":
+        if self.imitates != "batch" or isinstance(self.temperature, AdaptedTemperature):
+            memory = self.composite.initial_memory(observation)
             choice, candidate_values = self.composite.choose(observation, memory)
         if self.imitates != "batch":
             fits.append(self._fit_to_choice(observation, choice.action, value))

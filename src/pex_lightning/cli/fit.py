@@ -78,8 +78,8 @@ class Run:
         if self._offline is not None:
             self._main = replace(self._main, place=(2, 2))
         takes = self._offline is not None or bool(self._offline_ckpt_paths)
-        check_stages(self._main, self._offline, given=takes, resumes=self._ckpt_path is not None)
-        processes = max(stage.check_trainer().num_devices for stage in self.stages)
+        resumes = self._ckpt_path is not None
+        processes = check_stages(self._main, self._offline, given=takes, resumes=resumes)
         self._threads = Threads.of(self._settings, self._ckpt_path, start, processes)
         config = cli.resolved(self._threads.number)
         self._main = replace(self._main, config=config)

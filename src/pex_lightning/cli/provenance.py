@@ -24,13 +24,12 @@ from pex_lightning.cli.threads import Threads
 from pex_lightning.errors import UserError, in_one_line, shortened
 from pex_lightning.files.atomic import replaced
 from pex_lightning.handover import Checkpoint
-from pex_lightning.studies.records import PROVENANCE
+from pex_lightning.studies.records import LARGEST_PROVENANCE, PROVENANCE
 from pex_lightning.studies.versions import code_version
 
 _log = logging.getLogger(__name__)
 
 _FORMAT = 1
-_LARGEST = 10_000_000
 _PACKAGES = (
     "torch",
     "pytorch-lightning",
@@ -218,7 +217,7 @@ def _earlier(path: Path) -> list[dict[str, Any]]:
     """The attempts that a file holds; none of a file that is damaged, of which the user is told."""
     try:
         with path.open("rb") as file:
-            content = json.loads(file.read(_LARGEST))
+            content = json.loads(file.read(LARGEST_PROVENANCE))
         attempts = content["attempts"]
         if content["format"] != _FORMAT or not all(isinstance(one, dict) for one in attempts):
             raise ValueError(f"format {content['format']!r:.40}")

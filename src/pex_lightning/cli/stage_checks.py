@@ -16,7 +16,7 @@ from pex_lightning.handover.checks import CRITIC_PARTS, CRITIC_SETTINGS, ENSEMBL
 _log = logging.getLogger(__name__)
 
 
-def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bool) -> None:
+def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bool) -> int:
     """Check before the first stage that no stage will fail because of its settings.
 
     Args:
@@ -24,6 +24,9 @@ def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bo
         offline: The offline stage before it, if this run trains one.
         given: Whether the run trains an offline stage or names an offline checkpoint.
         resumes: Whether the run resumes from a checkpoint.
+
+    Returns:
+        Processes of the run on this machine; its stages have the same.
 
     Raises:
         UserError: The stages do not fit together, or a Trainer's arguments are wrong.
@@ -53,8 +56,9 @@ def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bo
     _warn_of_updates_without_steps(main)
     check_installed(main.settings.loggers)
     trainer = main.check_trainer()
+    processes: int = trainer.num_devices
     if offline is None:
-        return
+        return processes
     check_same_processes(trainer, offline.check_trainer())
     if offline.module.acts:
         raise UserError(
@@ -81,6 +85,7 @@ def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bo
                 f"--model.{key} is {ours[key]}, --offline.model.{key} {theirs[key]}; what is "
                 "handed over must be the same in both stages."
             )
+    return processes
 
 
 @rank_zero_only

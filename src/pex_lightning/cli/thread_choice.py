@@ -18,7 +18,7 @@ from pex_lightning.cli.config_files import expand_bases
 from pex_lightning.cli.console import BRIEF_WAIT, set_up_threads, sigterm_as_exit
 from pex_lightning.cli.thread_measurement import MeasurementError, Rates, measure, usable_cores
 from pex_lightning.cli.yaml_limits import read_config, with_integers
-from pex_lightning.studies.records import PROVENANCE
+from pex_lightning.studies.records import LARGEST_PROVENANCE, PROVENANCE
 
 CLEARLY = 1.05
 """So many times faster is clearly better: the largest number is not left for less."""
@@ -33,7 +33,6 @@ _NUMBERS = ("MKL_NUM_THREADS", "OMP_NUM_THREADS")
 """Where the first is set, torch takes it rather than the second."""
 _WAITS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 _GPUS = ("/dev/nvidia0", "/dev/nvidiactl")
-_LARGEST_RECORD = 10_000_000
 MOST_THREADS = 1_024
 
 MEASUREMENT, EARLIER, FLAG, TORCH = "measurement", "the earlier attempt", "--run.threads", "torch"
@@ -230,7 +229,7 @@ def earlier_number(ckpt_path: str, directory: Path) -> int | None:
     try:
         path = next(found for one in places if (found := one / PROVENANCE).is_file())
         with path.open("rb") as file:
-            number = json.loads(file.read(_LARGEST_RECORD))["attempts"][-1]["threads"]
+            number = json.loads(file.read(LARGEST_PROVENANCE))["attempts"][-1]["threads"]
     except (StopIteration, OSError, ValueError, LookupError, TypeError, RecursionError):
         # Who reads the record for what it is tells that it is damaged.
         return None

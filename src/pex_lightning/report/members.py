@@ -65,7 +65,11 @@ def values(runs: Mapping[str, Sequence[Run]], task: str) -> Iterator[Sketch]:
         task: The task.
     """
     for variant, of_variant in runs.items():
-        online = [run.stages["online"] for run in of_variant if "online" in run.stages]
+        online = [
+            stage
+            for run in of_variant
+            if (stage := run.stages.get("online")) and _Q_DATA in stage.columns
+        ]
         columns = {"data": _Q_DATA, "random actions": _Q_RANDOM}
         names = dict.fromkeys(name for run in of_variant for name in member_names(run))
         columns |= {name: f"train/q/{name}" for name in names}

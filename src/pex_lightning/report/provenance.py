@@ -12,9 +12,8 @@ from pex_lightning.callbacks.durations import duration
 from pex_lightning.errors import in_one_line, shortened
 from pex_lightning.report.reading import Run
 from pex_lightning.report.tables import Cell, Table
-from pex_lightning.studies.records import PROVENANCE
+from pex_lightning.studies.records import LARGEST_PROVENANCE, PROVENANCE
 
-_LARGEST = 10_000_000
 _LONGEST = 4_000
 _MOST_ATTEMPTS = 6
 _OF_A_RUN = (
@@ -75,7 +74,7 @@ def provenance(runs: Sequence[Run], missing: list[str]) -> Iterator[Table]:
 
 def _read(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
-        content = json.loads(file.read(_LARGEST))
+        content = json.loads(file.read(LARGEST_PROVENANCE))
     if not isinstance(content, dict) or not isinstance(content.get("attempts"), list):
         raise ValueError("it has no list of attempts")
     return content

@@ -20,6 +20,7 @@ RECORD = "run.json"
 RECORD_FORMAT = 1
 STUDY_FILE = "study.yaml"
 PROVENANCE = "provenance.json"
+LARGEST_PROVENANCE = 10_000_000
 _LARGEST_RECORD = 10_000_000
 _LARGEST_STUDY = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
