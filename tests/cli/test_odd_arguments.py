@@ -67,6 +67,10 @@ def test_they_are_in_files_too(command, tmp_path: Path) -> None:
         (["--model", "no_module.Mine"], "--model no_module.Mine: No module named 'no_module'"),
         (["--offline.model", "json.Mine"], "module 'json' has no attribute 'Mine'"),
         (["--data.buffer_size", "1.5"], "--data.buffer_size is '1.5', expected int"),
+        (["--run.threads", "two"], "--run.threads is 'two', expected int or null."),
+        (["--data.rows", "lots"], "--data.rows is 'lots', expected int or null."),
+        (["--trainer.gradient_clip_val", "big"], "is 'big', expected int or float or null."),
+        (["--model.class_path", "5"], "--model 5: there is no such class"),
     ],
 )
 def test_a_wrong_value_is_told_in_one_line(

@@ -18,6 +18,11 @@ _UNKNOWN_KEY = (
 )
 _PARSER_KEY = re.compile(r'Parser key "(?P<key>[^"]+)":')
 _WRONG_VALUE = re.compile(r"Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)")
+_NO_TYPE_FITS = re.compile(
+    r"Subtypes: \[(?P<types>[^\n]*)\]\s+Errors:(?:\s+- Expected an? [^\n]+)+"
+    r"\s+Given value type: [^\n]*\s+Given value: (?P<value>(?!NestedArg).*)"
+)
+_A_TYPE = re.compile(r"<class '[^']+'>|typing\.Literal\[[^]]*\]|[\w.]+(?:\[[^]]*\])?")
 _WRONG_CLASS = re.compile(
     r"Import path (?P<value>\S+) does not correspond to a subclass of (?P<base>\w+)"
 )
@@ -50,15 +55,28 @@ def explain(error: Exception, args: Sequence[str]) -> str:
         return match["text"]
     if "numpy accepts" in text:
         return f"--seed_everything: {text}"
-    if match := _WRONG_VALUE.search(text):
-        kind = re.sub(r"<class '([^']+)'>", r"\1", match["type"])
-        kind = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", kind)
-        key = ".".join(keys)
-        value = shortened(match["value"])
-        return f"--{key} is {value!r}{_where_set(key, args)}, expected {kind}."
-    if message := _wrong_class(text, keys[0] if keys else None):
+    if message := _wrong_type(text, args) or _wrong_class(text, keys[0] if keys else None):
         return message
     return shortened(re.sub(r'^Parser key "([^"]+)": ?', r"--\1: ", text), 1_000)
+
+
+def _wrong_type(text: str, args: Sequence[str]) -> str | None:
+    """The message about a value that is of none of the types that a setting takes; else None."""
+    if match := _WRONG_VALUE.search(text):
+        kinds = [match["type"]]
+    elif match := _NO_TYPE_FITS.search(text):
+        kinds = _A_TYPE.findall(match["types"])
+    else:
+        return None
+    key = ".".join(found["key"] for found in _PARSER_KEY.finditer(text, 0, match.start()))
+    expected = " or ".join(map(_named, kinds))
+    return f"--{key} is {shortened(match['value'])!r}{_where_set(key, args)}, expected {expected}."
+
+
+def _named(kind: str) -> str:
+    """A type as a user writes its values; `null` is how a file says None."""
+    kind = re.sub(r"<class '([^']+)'>", r"\1", kind)
+    return re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", kind).replace("NoneType", "null")
 
 
 def _wrong_class(text: str, key: str | None) -> str | None:
