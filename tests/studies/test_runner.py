@@ -21,6 +21,8 @@ from pex_lightning.studies.runner import why
         ("", 0, None),
         ("error: x", 143, None),
         ("error: x", 129, None),
+        ("", -15, None),
+        ("", -2, None),
         ("error: old\nerror: --x is 1.\nbye", 2, "--x is 1."),
         ("Traceback\nValueError: odd\n", 1, "ValueError: odd"),
         ("", -9, "its process was ended by SIGKILL, perhaps for memory"),

@@ -170,9 +170,9 @@ def test_stopping_lets_runs_save_and_starts_no_more(tmp_path: Path):
     assert [run.record.state for run in planned(tmp_path)] == ["stopped", "waiting"]
 
 
-@pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_a_run_that_another_has_asked_to_save_goes_on_next_time(tmp_path: Path, number: int):
-    ended = {"t-one-0": RunEnd(128 + number, None, "here")}
+@pytest.mark.parametrize("code", [code for n in STOP_SIGNALS for code in (128 + n, -n)])
+def test_a_run_that_another_has_asked_to_stop_goes_on_next_time(tmp_path: Path, code: int):
+    ended = {"t-one-0": RunEnd(code, None, "here")}
     Supervisor(planned(tmp_path), PretendingRunner(ended), Watcher(), VERSION).work()
     assert read_record(tmp_path / "demo" / "t-one-0").state == "stopped"
     assert [run.record.name for run in planned(tmp_path)] == ["t-one-0"]

@@ -18,8 +18,8 @@ from pex_lightning.parents import PARENT
 from pex_lightning.processes import STOP_SIGNALS
 from pex_lightning.studies.plan import PlannedRun
 
-STOPPED = tuple(128 + number for number in STOP_SIGNALS)
-"""Exit codes of a run that was asked to stop, and has saved."""
+STOPPED = tuple(code for number in STOP_SIGNALS for code in (128 + number, -number))
+"""Exit codes of a run that was asked to stop: having saved, or not yet able to catch a signal."""
 
 _LAST_WORDS = 20_000
 
