@@ -191,7 +191,7 @@ PANELS = {
         fit=True,
     ),
     "collectors": Panel(
-        "online loop: environment steps, one update each",
+        "online loop: updates, two for each environment step",
         "collectors",
         "fit_online:fit",
         tuple(_collectors(n) for n in (0, 1, 2, 4)),

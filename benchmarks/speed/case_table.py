@@ -11,7 +11,7 @@ MOST_PROCESSES = 14
 PARTS = {
     "a": "the update alone",
     "b": "the whole offline fit",
-    "c": "the online loop, one update per environment step",
+    "c": "the online loop",
     "d": "collection alone",
     "e": "evaluation",
 }
@@ -22,6 +22,7 @@ def _peer(name: str, module: str, requires: str, install: str) -> Case:
     return Case("a", name, "IQL", "updates", entry, requires, install, ours=False, wait=wait)
 
 
+ONE_UPDATE = "PEX loop, 1 update a step"
 BOTH_WAITS = ("BRIEF", "ACTIVE")
 ONLY_FLOAT32 = ("float32",)
 # As a run of this length is by itself, except that the first updates are compiled, too.
@@ -91,6 +92,18 @@ CASES = (
         pinned=False,
         fit=True,
         arguments=(*COMPILED, "--data.num_collectors=1"),
+    ),
+    Case(
+        "c",
+        ONE_UPDATE,
+        "PEX",
+        "updates",
+        "fit_online:fit",
+        precisions=ONLY_FLOAT32,
+        wait=BOTH_WAITS,
+        pinned=False,
+        fit=True,
+        arguments=(*COMPILED, "--data.updates_per_step=1"),
     ),
     Case(
         "d",

@@ -1,8 +1,8 @@
 """How fast this is beside other libraries: `python -m benchmarks.speed.run`, `nox -s bench`.
 
-Measures (a) the update alone, (b) the whole offline `fit`, (c) the online loop with one update
-per environment step, (d) collection alone and (e) evaluation, with observations of 29, actions of
-8, batches of 256 and networks of 256x256. Every measurement is a process of its own; those that
+Measures (a) the update alone, (b) the whole offline `fit`, (c) the online loop, (d) collection
+alone and (e) evaluation, with observations of 29, actions of 8, batches of 256 and networks of
+256x256. Every measurement is a process of its own; those that
 are compared take turns in short blocks (see `stopwatch.py`), and ratios are taken within a
 round. Last come the targets, met or missed.
 

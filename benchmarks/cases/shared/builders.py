@@ -75,9 +75,9 @@ def new_iql(hidden_dims: Sequence[int] = HIDDEN, num_q: int = NUM_Q) -> IQL:
 
 
 def new_pex() -> PEX:
-    """PEX with fresh networks for AntMaze, without an offline stage."""
+    """PEX with fresh networks for AntMaze, as shipped but without an offline stage."""
     torch.manual_seed(0)
-    pex = PEX(hidden_dims=HIDDEN, inv_temperature=10.0)
+    pex = PEX(hidden_dims=HIDDEN, inv_temperature=10.0, imitates="batch")
     pex.attach(_description(env_spec(ENVIRONMENT, {})))
     # Otherwise it asks for an offline stage, whose weights make no difference to the speed.
     pex.resumed = True
@@ -85,7 +85,10 @@ def new_pex() -> PEX:
 
 
 def new_pex_of(frozen: int) -> PEX:
-    """PEX as `new_pex`, with so many frozen members, each with parameters of its own."""
+    """PEX as in the paper, whose update asks all members, with so many frozen ones.
+
+    Each has parameters of its own.
+    """
     torch.manual_seed(0)
     places = list(range(1, frozen))
     pex = PEX(hidden_dims=HIDDEN, inv_temperature=10.0, grow_at=places)

@@ -14,6 +14,8 @@ OBS_DIM, ACTION_DIM, BATCH = 29, 8, 256
 HIDDEN = (256, 256)
 NUM_Q = 2
 CHUNK = 64
+UPDATES_PER_STEP = 2.0
+"""Of the online loop, as shipped."""
 EXPECTILE, BETA, GAMMA, TAU, LEARNING_RATE = 0.7, 3.0, 0.99, 0.005, 3e-4
 PRECISIONS = ("float32", "bf16")
 
