@@ -55,7 +55,7 @@ def explain(error: Exception, args: Sequence[str]) -> str:
         return match["text"]
     if "numpy accepts" in text:
         return f"--seed_everything: {text}"
-    if message := _wrong_type(text, args) or _wrong_class(text, keys[0] if keys else None):
+    if message := _wrong_class(text, keys[0] if keys else None) or _wrong_type(text, args):
         return message
     return shortened(re.sub(r'^Parser key "([^"]+)": ?', r"--\1: ", text), 1_000)
 
