@@ -63,14 +63,17 @@ def test_the_full_set_is_favoured_once_it_is_surely_better(
     assert bool(judged(frozen, full).favoured) == favoured
 
 
-def test_what_is_favoured_stays_so_until_it_is_rather_worse() -> None:
+def test_what_is_favoured_stays_so_until_it_is_as_surely_worse() -> None:
     evidence = judged([0.0, 1.0] * 5, [1.0] * 10)
     assert evidence.favoured
-    evidence.add([Episode(0.0, True)] * 4)
-    assert 0.5 < float(evidence.certainty) < 0.8
+    evidence.add([Episode(0.0, True)] * 6)
+    assert 0.2 < float(evidence.certainty) < 0.5
     assert evidence.favoured
-    evidence.add([Episode(0.0, True)] * 3)
-    assert float(evidence.certainty) < 0.5
+    evidence.add([Episode(0.0, True)] * 2)
+    assert float(evidence.certainty) < 0.2
+    assert not evidence.favoured
+    evidence.add([Episode(1.0, True)] * 5)
+    assert 0.2 < float(evidence.certainty) < 0.8
     assert not evidence.favoured
 
 

@@ -82,7 +82,7 @@ class PEX(SetExpansion):
         admission_steps: Gradient steps over which π_θ is admitted by the clock; 0 at once.
         admission_window: Episodes of the full set that count as evidence, the last ones.
         admission_least: Least share of episodes that the full set gets.
-        admission_certain: How sure the evidence has to be for the full set to be evaluated.
+        admission_certain: How sure evidence has to be to evaluate the full set, or to stop that.
         imitates: What π_θ is fitted to, weighted by its advantage: the composite policy's fresh
             `choice` (the paper), the actions of the `batch` (as IQL), or `both`, each by half.
         train_offline_policy: Whether π_β learns too; off in the paper.

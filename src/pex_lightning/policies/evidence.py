@@ -40,12 +40,13 @@ class Evidence(nn.Module):
     Args:
         window: Episodes of the full set that count.
         least: Least share of episodes that the full set gets, so that there is always news of it.
-        certain: Certainty from which on the full set is favoured.
+        certain: Certainty from which on the full set is favoured, and with which it has to be worse
+            before it is favoured no longer.
 
     Attributes:
         share: Share of new episodes that the full set gets.
         favoured: Whether the full set is what is evaluated and exported: from when `certainty`
-            reaches `certain`, with at least 2 episodes of each, until it falls below ½.
+            reaches `certain`, with at least 2 episodes of each, until it falls below 1 − `certain`.
     """
 
     learns: Tensor
@@ -120,7 +121,7 @@ class Evidence(nn.Module):
         self.share.fill_(min(most, max(self.least, 2.0 * sure)))
         if self.compares and sure >= self.certain:
             self.favoured.fill_(True)
-        elif sure < 0.5:
+        elif sure < 1.0 - self.certain:
             self.favoured.fill_(False)
 
 
