@@ -134,7 +134,7 @@ def wait_for() -> Callable[..., None]:
     """Poll until a condition holds; fail if the process ends first or time runs out."""
 
     def wait(
-        condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120.0
+        condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 300.0
     ) -> None:
         end = time.monotonic() + seconds
         while not condition():
