@@ -24,8 +24,10 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 (OWN_METHOD,) = re.findall(r"```python\n(.*?)```", CONTRIBUTING, re.DOTALL)
 # These two train; here for a moment.
 SMALLER = {
+    "10_000": "20",
     "8_000": "20",
     "6_000": "20",
+    "4_000": "10",
     "episodes=100": "episodes=2, num_envs=1",
     'dataset="pointmaze-medium",': 'dataset="pointmaze-medium", rows=2_000, start_steps=100,',
 }
@@ -126,5 +128,6 @@ def test_examples_run(page: str, folder: Path) -> None:
     names: dict[str, Any] = {"__name__": "example"}
     for whole, small in SMALLER.items():
         text = text.replace(whole, small)
+    assert not re.search(r"max_steps=\d+_", text), "this would train for long: see SMALLER"
     for code in blocks(text, "python"):
         exec(compile(code, page, "exec"), names)
