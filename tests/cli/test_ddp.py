@@ -56,8 +56,9 @@ def compiled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler (g++)")
-@pytest.mark.parametrize("fails", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.parametrize("fails", [False, True])
 def test_processes_agree_on_parameters_and_on_compiling_updates(
     fails: bool,
     command,
