@@ -2,9 +2,9 @@
 
 Measures (a) the update alone, (b) the whole offline `fit`, (c) the online loop, (d) collection
 alone and (e) evaluation, with observations of 29, actions of 8, batches of 256 and networks of
-256x256. Every measurement is a process of its own; those that
-are compared take turns in short blocks (see `stopwatch.py`), and ratios are taken within a
-round. Last come the targets, met or missed.
+256x256. Every measurement is a process of its own; those that are compared take turns in short
+blocks (see `stopwatch.py`), and ratios are taken within a round. Last come the targets, met or
+missed.
 
 It takes about a quarter of an hour on two cores, and some minutes more when the compiled updates
 are not in torch's cache yet. Nothing else should run meanwhile.

@@ -54,7 +54,12 @@ def test_bf16_meets_float32_in_the_same_group(bench: Any, comparison: Any) -> No
 
 def test_both_stages_are_compared_with_the_released_codes_time(bench: Any, comparison: Any) -> None:
     iql = comparison({"JAX, float32": [306.0], "fit, float32, active": [240.0]})
-    pex = comparison({"PEX loop, float32, active": [168.0]})
+    # The loop with one update a step is another one, however fast it is.
+    loops = {
+        "PEX loop, float32, active": [168.0],
+        "PEX loop, 1 update a step, float32, active": [500.0],
+    }
+    pex = comparison(loops)
     targets = bench("speed.targets").targets([iql, pex], None)
     (found,) = (t for t in targets if "released" in t.name and t.found is not None)
     # Ours 500 and 500 s; the released code on a machine that is twice as fast as its own.
