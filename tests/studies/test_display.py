@@ -24,7 +24,13 @@ def run(root: Path, variant: str = "one", **record: object) -> PlannedRun:
     return PlannedRun(replace(RunRecord("demo", variant, "t", 0), **record), root, SHAPE)  # type: ignore[arg-type]
 
 
-def write_status(planned: PlannedRun, stage: str, step: int, score: float | None = 12.5) -> None:
+def write_status(
+    planned: PlannedRun,
+    stage: str,
+    step: int,
+    score: float | None = 12.5,
+    start: tuple[float, int] = (0.0, 0),
+) -> None:
     folder = planned.folder / stage
     folder.mkdir(parents=True, exist_ok=True)
     status = {
@@ -33,10 +39,12 @@ def write_status(planned: PlannedRun, stage: str, step: int, score: float | None
         "env_steps": step,
         "score": score,
         "updates_per_second": 123.4,
-        "train_seconds": 1.0,
+        "train_seconds": 1.0 + start[0],
         "evaluation_seconds": 1.0,
         "evaluations": 1,
         "first_step": 0,
+        "start_seconds": start[0],
+        "start_step": start[1],
     }
     (folder / STATUS).write_text(json.dumps(status))
 
@@ -61,6 +69,11 @@ def test_remaining_time_comes_from_what_runs_took(tmp_path: Path):
     write_status(one, "offline", 100)
     assert durations.left_of(one) == pytest.approx(6.0)
     assert durations.left([two], [one], 1) == pytest.approx(8.0 + 6.0)
+    # What comes once, before the first updates, is not taken for the pace of the others.
+    write_status(one, "offline", 100, start=(40.0, 0))
+    assert durations.left_of(one) == pytest.approx(0.75 * (40.0 + 8.0))
+    write_status(one, "offline", 20, start=(40.0, 20))
+    assert durations.left_of(one) is None
     durations.add(run(tmp_path, seconds=100.0))
     assert durations.left([one, two], [], 2) == 100.0
     durations.add(run(tmp_path, "two", seconds=300.0))

@@ -36,6 +36,9 @@ class StageStatus:
         evaluation_seconds: Time spent in evaluations since then.
         evaluations: How many there were since then.
         first_step: Updates that were done when this process began.
+        start_seconds: Part of `train_seconds` until this process had done its first updates, with
+            what comes once: collecting before them, and waiting for the compiler.
+        start_step: Updates that were done then.
     """
 
     gradient_steps: int
@@ -47,6 +50,14 @@ class StageStatus:
     evaluation_seconds: float
     evaluations: int
     first_step: int
+    start_seconds: float
+    start_step: int
+
+    @property
+    def seconds_per_update(self) -> float | None:
+        """Of the updates after the first ones, without evaluations; None before there are any."""
+        updates = self.gradient_steps - self.start_step
+        return (self.train_seconds - self.start_seconds) / updates if updates > 0 else None
 
 
 def read_status(stage: Path) -> StageStatus | None:
@@ -75,6 +86,7 @@ class StatusFile(Callback):
         self._evaluation = evaluation
         self._began = self._written = time.monotonic()
         self._first_step = 0
+        self._start: tuple[float, int] | None = None
         self._before: tuple[float, int] = (0.0, 0)
         self._speed = 0.0
         self._evaluations = 0
@@ -94,6 +106,8 @@ class StatusFile(Callback):
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         """Write the status if two seconds have passed since the last one."""
+        if self._start is None:
+            self._start = (self._train_seconds(), trainer.global_step)
         if time.monotonic() - self._written >= WRITE_SECONDS:
             self._write(trainer)
 
@@ -115,6 +129,7 @@ class StatusFile(Callback):
         if self._evaluation.evaluated_at != self._evaluated_at:
             self._evaluated_at = self._evaluation.evaluated_at
             self._evaluations += 1
+        start_seconds, start_step = self._start or (seconds, step)
         latest = self._evaluation.latest
         score = latest.get("eval/score", latest.get("eval/return"))
         status = StageStatus(
@@ -127,6 +142,8 @@ class StatusFile(Callback):
             evaluation_seconds=self._evaluation.seconds,
             evaluations=self._evaluations,
             first_step=self._first_step,
+            start_seconds=start_seconds,
+            start_step=start_step,
         )
         content = {**asdict(status), "process": os.getpid(), "time": time.time()}
         with contextlib.suppress(OSError), replaced(self._directory / STATUS) as aside:

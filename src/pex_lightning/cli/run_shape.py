@@ -14,6 +14,7 @@ from pex_lightning.cli.stage import Stage
 from pex_lightning.cli.thread_choice import ThreadStart
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.studies.plan import RunShape
+from pex_lightning.updates.executor import WORTH_COMPILING, obstacle_to_compiling
 
 
 def shape_of(argv: list[str]) -> RunShape:
@@ -37,11 +38,33 @@ def shape_of(argv: list[str]) -> RunShape:
         online_evaluations=_evaluations(online),
         episodes=stages[-1].evaluation.episodes,
         processes=1 + int(data.get("num_collectors") or 0),
+        short_run=_short_run(stages, bool(data.get("initial_updates"))),
     )
 
 
 def _evaluations(stage: Stage | None) -> int:
     return 0 if stage is None else 1 + math.ceil(stage.max_steps / stage.evaluation.every)
+
+
+def _short_run(stages: list[Stage], initial_updates: bool) -> tuple[str, ...]:
+    """Arguments with which a short run works as the whole one does once it is under way."""
+    arguments = ["--data.initial_updates=0"] if initial_updates else []
+    compiled = [_compiled_for_its_length(stage) for stage in stages]
+    if any(compiled):
+        # Both are stated, since one stage's setting may refer to the other's.
+        for stage, whether in zip(stages, compiled, strict=True):
+            choice = True if whether else stage.module.hparams["compile_update"]
+            flag = stage.flags.removesuffix("trainer") + "model.compile_update"
+            arguments.append(f"--{flag}={str(choice).lower()}")
+    return tuple(arguments)
+
+
+def _compiled_for_its_length(stage: Stage) -> bool:
+    """Whether the updates of a stage are compiled, and would not be in a short one."""
+    choice = stage.module.hparams["compile_update"]
+    if choice != "auto" or stage.max_steps < WORTH_COMPILING:
+        return False
+    return obstacle_to_compiling(stage.module, stage.check_trainer()) is None
 
 
 def _digest(stage: Stage, dataset: dict[str, object]) -> str:

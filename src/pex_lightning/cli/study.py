@@ -232,6 +232,6 @@ def _show_plan(settings: StudySettings, runs: list[PlannedRun]) -> int:
     console.print(
         f"About {duration_text(whole)} with {share.jobs} at a time and {share.threads} thread(s) "
         "each, from short runs of each kind on this machine now. Offline stages that runs share "
-        "are counted once for each run, and compiled updates not at all, so it may take less."
+        "are counted once for each run, so it may take less."
     )
     return 0

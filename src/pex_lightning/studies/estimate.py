@@ -48,6 +48,7 @@ def measure(runs: Sequence[PlannedRun], share: Share) -> dict[tuple[str, str], f
 def _measured(run: PlannedRun, root: Path, share: Share) -> float:
     shape, name = run.shape, run.record.name
     short = [
+        *shape.short_run,
         f"--trainer.max_steps={MEASURED_UPDATES}",
         *([f"--offline.max_steps={MEASURED_UPDATES}"] if shape.stage is not None else []),
         f"--evaluation.episodes={min(MEASURED_EPISODES, shape.episodes)}",
@@ -83,7 +84,8 @@ def estimate(run: PlannedRun, whole: float, stages: Mapping[str, StageStatus | N
         stages: How its stages ended, by name.
 
     Returns:
-        Its start-up, its updates and its evaluations; an offline stage counts in full.
+        Its start-up and what comes once before the updates of a stage, its updates, and its
+        evaluations; an offline stage counts in full.
     """
     shape = run.shape
     planned = {
@@ -96,9 +98,9 @@ def estimate(run: PlannedRun, whole: float, stages: Mapping[str, StageStatus | N
         if status is None:
             continue
         updates, evaluations = planned[stage]
-        start -= status.train_seconds + status.evaluation_seconds
-        if status.gradient_steps:
-            total += updates * status.train_seconds / status.gradient_steps
+        start -= status.train_seconds - status.start_seconds + status.evaluation_seconds
+        if status.seconds_per_update is not None:
+            total += updates * status.seconds_per_update
         if status.evaluations:
             each = status.evaluation_seconds / (status.evaluations * episodes)
             total += evaluations * shape.episodes * each

@@ -27,6 +27,8 @@ class RunShape:
         online_evaluations: Evaluations online.
         episodes: Episodes of one evaluation.
         processes: Processes that it keeps busy.
+        short_run: Arguments of `fit` with which a short run goes from its start as this one does
+            later: with compiled updates, and with steps of the environment.
     """
 
     stage: str | None
@@ -36,6 +38,7 @@ class RunShape:
     online_evaluations: int
     episodes: int
     processes: int
+    short_run: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -42,13 +42,13 @@ def progress(run: PlannedRun) -> RunProgress:
 
 
 def at_this_pace(run: PlannedRun) -> float | None:
-    """Seconds that a whole run takes at its pace so far; None before its first update."""
+    """Seconds that a whole run takes at its pace so far; None before its first updates."""
     status = progress(run).status
-    if status is None or status.gradient_steps <= status.first_step:
+    if status is None or status.seconds_per_update is None:
         return None
-    spent = status.train_seconds + status.evaluation_seconds
+    evaluating = status.evaluation_seconds / (status.gradient_steps - status.first_step)
     updates = run.shape.offline_steps + run.shape.online_steps
-    return updates * spent / (status.gradient_steps - status.first_step)
+    return status.start_seconds + updates * (status.seconds_per_update + evaluating)
 
 
 class Durations:

@@ -157,7 +157,7 @@ class UpdateExecutor:
         pays = enough or self._rule.device.type == "cuda"
         if self._choice is False or (self._choice == "auto" and not pays):
             return False
-        obstacle = self._obstacle()
+        obstacle = obstacle_to_compiling(self._rule, self._rule.trainer)
         if self._true_everywhere(obstacle is None):
             return True
         obstacle = obstacle or "another process of this run cannot compile"
@@ -170,16 +170,6 @@ class UpdateExecutor:
         """Whether `here` is true in all processes of the run; all of them have to call this."""
         strategy: Any = self._rule.trainer.strategy
         return bool(strategy.reduce_boolean_decision(here, all=True))
-
-    def _obstacle(self) -> str | None:
-        device = self._rule.device.type
-        if scales_gradients(self._rule.trainer):
-            return "--trainer.precision 16-mixed scales gradients, which is not compiled"
-        if device not in ("cpu", "cuda"):
-            return f"updates on {device} are not compiled"
-        if device == "cpu" and not has_compiler():
-            return "there is no C++ compiler in the path (g++, clang++ on macOS, or $CXX)"
-        return self._rule.uncompiled_reason()
 
     def _begin(self, batch: Batch) -> None:
         """Begin to compile; a failure is stored for `_finish`, which all processes call."""
@@ -245,6 +235,18 @@ class UpdateExecutor:
         if self._compiler is not None:
             self._compiler.close()
             self._compiler = None
+
+
+def obstacle_to_compiling(rule: UpdateRule, trainer: Trainer) -> str | None:
+    """Why a module's updates cannot be compiled with a trainer, or None."""
+    device = trainer.strategy.root_device.type
+    if scales_gradients(trainer):
+        return "--trainer.precision 16-mixed scales gradients, which is not compiled"
+    if device not in ("cpu", "cuda"):
+        return f"updates on {device} are not compiled"
+    if device == "cpu" and not has_compiler():
+        return "there is no C++ compiler in the path (g++, clang++ on macOS, or $CXX)"
+    return rule.uncompiled_reason()
 
 
 def scales_gradients(trainer: Trainer) -> bool:
