@@ -71,6 +71,10 @@ def test_they_are_in_files_too(command, tmp_path: Path) -> None:
         (["--data.rows", "lots"], "--data.rows is 'lots', expected int or null."),
         (["--trainer.gradient_clip_val", "big"], "is 'big', expected int or float or null."),
         (["--model.class_path", "5"], "--model 5: there is no such class"),
+        (["--trainer.callbacks", "3"], "there is no such class. Give the full path of a class."),
+        (["--model.hidden_dims", "a"], "--model.hidden_dims is 'a', expected list."),
+        (["--data.rows="], "--data.rows is '', expected int or null."),
+        (["--evaluation", "null"], "--evaluation is 'null', expected a group of settings"),
     ],
 )
 def test_a_wrong_value_is_told_in_one_line(

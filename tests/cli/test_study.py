@@ -89,6 +89,9 @@ def test_a_mistake_in_one_variant_is_said_before_anything_starts(
     [
         (["--study.seeds", "[0, 0]"], ["--study.seeds"]),
         (["--study.sedes", "[0]"], ["sedes"]),
+        (["--study.jobs", "two"], ["--study.jobs is 'two', expected int or null."]),
+        (["--study.backend", "x"], ["is 'x', expected one of 'local', 'ray', 'slurm'."]),
+        (["--study.tasks", '{"a": null}'], ["--study.tasks is 'None', expected a group of set"]),
         (["--study.retry", "maze-direct-7"], ["maze-direct-7", "no failed run"]),
         (["--config", "conf/studies/none.yaml"], ["conf/studies/none.yaml"]),
         (["--study.backend", "ray", "--study.address", "127.0.0.1:1"], ["127.0.0.1:1"]),

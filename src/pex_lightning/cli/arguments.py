@@ -8,6 +8,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from pex_lightning.cli.wrong_values import wrong_value
 from pex_lightning.cli.yaml_limits import limit_values, with_integers
 from pex_lightning.errors import UserError, shortened
 
@@ -47,9 +48,13 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Any:
     try:
         return parser.parse_args(with_integers(argv))
     except ArgumentError as error:
-        text = _unknown_flag(str(error), parser) or _in_a_sentence(str(error))
+        text = _explained(str(error), parser)
         end = "" if text.endswith((".", "?")) else "."
         raise UserError(f"{text}{end} See {parser.prog} --help.") from error
+
+
+def _explained(text: str, parser: ArgumentParser) -> str:
+    return _unknown_flag(text, parser) or _wrong_type(text) or shortened(text, 1_000)
 
 
 def _unknown_flag(text: str, parser: ArgumentParser) -> str | None:
@@ -66,13 +71,10 @@ def _unknown_flag(text: str, parser: ArgumentParser) -> str | None:
     return f"there is no flag {shortened(flag)}.{meant}"
 
 
-def _in_a_sentence(text: str) -> str:
-    """Shorten jsonargparse's message of several lines about a value of a wrong type."""
-    key = re.search(r'Parser key "([^"]+)"', text)
-    given = re.search(r"[Gg]iven value: (.*)|Got value: (.*)", text)
-    kinds = list(dict.fromkeys(re.findall(r"Expected an? <class '([^']+)'>", text)))
-    if key is None or given is None:
-        return shortened(text, 1_000)
-    wanted = " or ".join(kind for kind in kinds if kind != "NoneType") or "another value"
-    found = shortened(next(group for group in given.groups() if group is not None)).rstrip(".")
-    return f"--{key[1]}: found {found!r}, expected {wanted}."
+def _wrong_type(text: str) -> str | None:
+    """The message about a value that is of none of the types that a flag takes; else None."""
+    found = wrong_value(text)
+    if found is None:
+        return None
+    key, value, expected = found
+    return f"--{key} is {value}, expected {expected}."

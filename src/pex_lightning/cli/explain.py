@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pex_lightning.algorithms import ALGORITHMS
 from pex_lightning.cli.suggestions import meant_by, owners
+from pex_lightning.cli.wrong_values import PARSER_KEY, wrong_value
 from pex_lightning.errors import shortened
 
 _UNKNOWN_KEY = (
@@ -16,19 +16,13 @@ _UNKNOWN_KEY = (
     re.compile(r"Group '(?P<group>[^']+)' does not accept option '(?P<key>[^']+)'"),
     re.compile(r"Option '(?P<key>[^']+)' is not accepted"),
 )
-_PARSER_KEY = re.compile(r'Parser key "(?P<key>[^"]+)":')
-_WRONG_VALUE = re.compile(r"Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)")
-_NO_TYPE_FITS = re.compile(
-    r"Subtypes: \[(?P<types>[^\n]*)\]\s+Errors:(?:\s+- Expected an? [^\n]+)+"
-    r"\s+Given value type: [^\n]*\s+Given value: (?P<value>(?!NestedArg).*)"
-)
-_A_TYPE = re.compile(r"<class '[^']+'>|typing\.Literal\[[^]]*\]|[\w.]+(?:\[[^]]*\])?")
 _WRONG_CLASS = re.compile(
     r"Import path (?P<value>\S+) does not correspond to a subclass of (?P<base>\w+)"
 )
 _CLASS_FAILED = re.compile(r"Problem with given class_path '(?P<name>[^']+)':\s*(?P<why>.+)")
 _OUR_MESSAGE = re.compile(r"(?:- )(?P<text>--\S+ is .*)")
 _KNOWN_CLASSES = {"Algorithm": [*ALGORITHMS], "OfflineData": ["OfflineData", "OnlineData"]}
+_CLASSES_OF_SETTING = {"model": _KNOWN_CLASSES["Algorithm"], "data": _KNOWN_CLASSES["OfflineData"]}
 _INIT_ARGS = ".init_args"
 _MOST_NAMES = 4
 _NO_CLASS = re.compile(
@@ -45,7 +39,7 @@ def explain(error: Exception, args: Sequence[str]) -> str:
         args: The command line, to find the file that holds a wrong key.
     """
     text = str(error)
-    keys = [match["key"] for match in _PARSER_KEY.finditer(text)]
+    keys = [match["key"] for match in PARSER_KEY.finditer(text)]
     for pattern in _UNKNOWN_KEY:
         if match := pattern.search(text):
             group = match.groupdict().get("group") or (keys[0] if keys else "")
@@ -62,21 +56,11 @@ def explain(error: Exception, args: Sequence[str]) -> str:
 
 def _wrong_type(text: str, args: Sequence[str]) -> str | None:
     """The message about a value that is of none of the types that a setting takes; else None."""
-    if match := _WRONG_VALUE.search(text):
-        kinds = [match["type"]]
-    elif match := _NO_TYPE_FITS.search(text):
-        kinds = _A_TYPE.findall(match["types"])
-    else:
+    found = wrong_value(text)
+    if found is None:
         return None
-    key = ".".join(found["key"] for found in _PARSER_KEY.finditer(text, 0, match.start()))
-    expected = " or ".join(map(_named, kinds))
-    return f"--{key} is {shortened(match['value'])!r}{_where_set(key, args)}, expected {expected}."
-
-
-def _named(kind: str) -> str:
-    """A type as a user writes its values; `null` is how a file says None."""
-    kind = re.sub(r"<class '([^']+)'>", r"\1", kind)
-    return re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", kind).replace("NoneType", "null")
+    key, value, expected = found
+    return f"--{key} is {value}{_where_set(key, args)}, expected {expected}."
 
 
 def _wrong_class(text: str, key: str | None) -> str | None:
@@ -97,11 +81,9 @@ def _wrong_class(text: str, key: str | None) -> str | None:
         value = text.rsplit("Given value: ", 1)[-1]
         nested = re.search(r"NestedArg\(key='class_path', val='(.*)'\)", value)
         value = shortened(nested[1] if nested else value)
-        return (
-            f"--{key} {value}: there is no such class. Known are "
-            f"{', '.join(itertools.chain(*_KNOWN_CLASSES.values()))}, or give the full path of a "
-            "class of your own."
-        )
+        known = _CLASSES_OF_SETTING.get(key.rpartition(".")[2], [])
+        ours = f"Known are {', '.join(known)}, or give" if known else "Give"
+        return f"--{key} {value}: there is no such class. {ours} the full path of a class."
     if match := _NO_CLASS.search(text):
         return (
             f"--{key} {match['value']}: {match['why']}. A class of your own is given as "

@@ -1,0 +1,48 @@
+"""Reads jsonargparse's messages, of several lines, about a value of none of the types expected."""
+
+from __future__ import annotations
+
+import re
+
+from pex_lightning.errors import shortened
+
+PARSER_KEY = re.compile(r'Parser key "(?P<key>[^"]+)":')
+"""How a message names the setting that it is about, once for each level of nesting."""
+_ONE_TYPE = re.compile(r"Expected an? (?P<types>.+?)\. Got value: (?P<value>.*)")
+_NO_TYPE_FITS = re.compile(
+    r"Subtypes: \[(?P<types>[^\n]*)\]\s+Errors:(?:\s+- Expected an? [^\n]+)+"
+    r"\s+Given value type: [^\n]*\s+Given value: (?P<value>(?!NestedArg).*)"
+)
+_A_TYPE = re.compile(r"<class '[^']+'>|typing\.Literal\[[^]]*\]|[\w.]+(?:\[[^]]*\])?")
+_NO_GROUP = re.compile(
+    r"Not a valid subclass of \w+\. Got value: (?P<value>\S+)"
+    r"|Unable to load config '(?P<file>[^']*)'"
+)
+
+
+def wrong_value(text: str) -> tuple[str, str, str] | None:
+    """What a message says of a value that is of a wrong type; None if it is about something else.
+
+    Returns:
+        The setting, the value in quotation marks, and what was expected, in words.
+    """
+    if match := _ONE_TYPE.search(text):
+        kinds = [match["types"]]
+    elif match := _NO_TYPE_FITS.search(text):
+        kinds = _A_TYPE.findall(match["types"])
+    elif match := _NO_GROUP.search(text):
+        kinds = ["a group of settings, or a file with them"]
+    else:
+        return None
+    key = ".".join(found["key"] for found in PARSER_KEY.finditer(text, 0, match.start()))
+    values = (match.groupdict().get(name) for name in ("value", "file"))
+    value = next(found for found in values if found is not None)
+    return key, repr(shortened(value)), " or ".join(map(_named, kinds))
+
+
+def _named(kind: str) -> str:
+    """A type as a user writes its values; `null` is how a file says None."""
+    kind = re.sub(r"<class '([^']+)'>", r"\1", kind)
+    kind = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", kind)
+    kind = re.sub(r"(?:collections\.abc|typing)\.(?:Sequence|Iterable|List)", "list", kind)
+    return kind.replace("NoneType", "null")
