@@ -28,6 +28,7 @@ class Case:
         pinned: Whether it gets as many CPUs as threads, rather than all.
         fit: Whether it is a training loop that is held by the gate, rather than a `Work`.
         arguments: More command line.
+        copies: Processes that do it at the same time, which share the threads.
     """
 
     part: str
@@ -44,6 +45,7 @@ class Case:
     pinned: bool = True
     fit: bool = False
     arguments: tuple[str, ...] = ()
+    copies: int = 1
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Variant:
     @property
     def label(self) -> str:
         """As it is named to the user."""
-        wait = "" if self.threads == 1 or self.case.wait == ("unset",) else f", {self.wait.lower()}"
+        alone = self.threads == self.case.copies or self.case.wait == ("unset",)
+        wait = "" if alone else f", {self.wait.lower()}"
         return f"{self.case.name}, {self.precision}{wait}"
 
 

@@ -23,6 +23,7 @@ def _peer(name: str, module: str, requires: str, install: str) -> Case:
 
 
 ONE_UPDATE = "PEX loop, 1 update a step"
+SIDE_BY_SIDE = "fit, 2 runs side by side", "PEX loop, 2 runs side by side"
 BOTH_WAITS = ("BRIEF", "ACTIVE")
 ONLY_FLOAT32 = ("float32",)
 # As a run of this length is by itself, except that the first updates are compiled, too.
@@ -55,6 +56,18 @@ CASES = (
         least_threads=2,
         fit=True,
         arguments=("--model.compile_update=false",),
+    ),
+    Case(
+        "b",
+        SIDE_BY_SIDE[0],
+        "IQL",
+        "updates",
+        "fit_offline:fit",
+        least_threads=2,
+        pinned=False,
+        fit=True,
+        arguments=COMPILED,
+        copies=2,
     ),
     Case(
         "b",
@@ -104,6 +117,18 @@ CASES = (
         pinned=False,
         fit=True,
         arguments=(*COMPILED, "--data.updates_per_step=1"),
+    ),
+    Case(
+        "c",
+        SIDE_BY_SIDE[1],
+        "PEX",
+        "updates",
+        "fit_online:fit",
+        least_threads=2,
+        pinned=False,
+        fit=True,
+        arguments=COMPILED,
+        copies=2,
     ),
     Case(
         "d",

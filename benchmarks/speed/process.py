@@ -22,8 +22,11 @@ def command(variant: Variant, folder: Path, arguments: tuple[str, ...] = ()) -> 
         arguments: More command line.
     """
     case = variant.case
-    line = [sys.executable, "-m", "benchmarks.speed.serve", case.entry]
-    line += ["--precision", variant.precision, "--pin", str(variant.threads * case.pinned)]
+    line = [sys.executable, "-m", "benchmarks.speed.serve"]
+    if case.copies > 1:
+        line = [sys.executable, "-m", "benchmarks.speed.side_by_side", f"--copies={case.copies}"]
+    line += [case.entry, "--precision", variant.precision]
+    line += ["--pin", str(variant.threads * case.pinned)]
     if case.fit:
         line += ["--folder", str(folder)]
     return Command(variant.label, [*line, *case.arguments, *arguments], environment(variant))
@@ -33,7 +36,7 @@ def environment(variant: Variant) -> dict[str, str]:
     """The environment of a measured process."""
     settings = dict(os.environ)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        settings[name] = str(variant.threads)
+        settings[name] = str(variant.threads // variant.case.copies)
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         settings.pop(name, None)
     if variant.wait == "BRIEF":
