@@ -19,6 +19,7 @@ from pex_lightning.algorithms import ALGORITHMS, Algorithm
 from pex_lightning.data.description import DataDescription
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.online import OnlineData
+from pex_lightning.data.schedule import Interval
 from pex_lightning.datasets.rewards import RewardTransform
 from pex_lightning.envs.make import EnvSpec
 from pex_lightning.handover import read_checkpoint
@@ -107,7 +108,7 @@ class Boundary(Callback):
         self.every, self.at = every, at
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        trainer.datamodule.boundary = self.every
+        trainer.datamodule.boundary = Interval(self.every)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, *args: Any, **kwargs: Any

@@ -69,6 +69,31 @@ def test_a_run_that_ends_before_the_new_policy_acts_says_so(command, tiny, tmp_p
     assert "initial_updates" not in outcome.out + outcome.err
 
 
+def test_environment_steps_say_how_long_and_when(command, tiny, finished: Path, tmp_path: Path):
+    # 50 steps before the first update, then 4 updates alone, then two for each step.
+    lengths = ("--trainer.max_steps=-1", "--data.max_env_steps=75", "--data.initial_updates=4")
+    ratio = ("--data.updates_per_step=2", "--evaluation.every_env_steps=10")
+    outcome = command(*tiny(tmp_path, *lengths, *ratio))
+    assert outcome.code == 0, outcome.err
+    rows = _rows(tmp_path / "tiny" / "online" / "metrics.csv")
+    evaluated = [(int(row["step"]), int(row["env_steps"])) for row in rows if row["eval/score"]]
+    assert evaluated == [(0, 0), (24, 60), (44, 70), (54, 75)]
+    offline = _rows(tmp_path / "tiny" / "offline" / "metrics.csv")
+    assert [int(row["step"]) for row in offline if row["eval/score"]] == [0, 20, 40]
+
+    again = command(*tiny(tmp_path, *lengths, *ratio, "--ckpt_path=last"))
+    assert "A larger --data.max_env_steps goes on" in again.out + again.err
+    sooner = (*lengths, *ratio, "--trainer.max_steps=30", "--run.name=sooner")
+    outcome = command(*tiny(tmp_path, *sooner))
+    last = read_checkpoint(tmp_path / "sooner" / "online" / "checkpoints" / "last.ckpt")
+    assert (last.header.gradient_steps, last.header.env_steps) == (30, 63)
+
+
+@pytest.mark.parametrize("flag", ["--trainer.max_steps=-1", "--data.max_env_steps=50"])
+def test_a_stage_without_an_end_is_refused(command, tiny, refused, tmp_path: Path, flag: str):
+    refused(command(*tiny(tmp_path, flag)), flag.split("=", maxsplit=1)[0], "max_env_steps")
+
+
 def test_members_are_evaluated_at_known_times_alone(command, tiny, refused, tmp_path: Path):
     outcome = command(*tiny(tmp_path, "--evaluation.members=sometimes"))
     refused(outcome, "evaluation.members", "never", "ends", "always")

@@ -26,8 +26,8 @@ def env_steps(arguments: Sequence[str]) -> float:
     cli = parse_fit(list(arguments))
     data = cli.datamodule
     assert isinstance(data, OnlineData)
-    updates = cli.trainer_args("trainer")["max_steps"] - data.initial_updates
-    return float(updates / data.updates_per_step)
+    updates = cli.trainer_args("trainer")["max_steps"] - data.alternation.initial_updates
+    return float(updates / data.alternation.updates_per_step)
 
 
 @pytest.mark.parametrize("name", ["halfcheetah", "halfcheetah-quick"])

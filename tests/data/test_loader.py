@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from pex_lightning.data.loader import ChunkLoader
+from pex_lightning.data.schedule import Interval
 
 
 def spans(
@@ -19,7 +20,7 @@ def spans(
         found.append((step, updates))
         return updates
 
-    for updates in ChunkLoader(make, trainer, chunk_size, boundary):
+    for updates in ChunkLoader(make, trainer, chunk_size, boundary and Interval(boundary)):
         trainer.global_step += updates
     return found
 

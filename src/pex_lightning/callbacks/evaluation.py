@@ -1,4 +1,4 @@
-"""Evaluation during training, at a fixed interval of gradient steps."""
+"""Evaluation during training, at fixed intervals."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pex_lightning.callbacks.interruptible import BrokenOffError, interruptible
 from pex_lightning.callbacks.loggers import log
 from pex_lightning.d4rl.reference_scores import score_reference
 from pex_lightning.data.description import DataDescription
+from pex_lightning.data.schedule import Interval
 from pex_lightning.data.stage_data import stage_data
 from pex_lightning.evaluation.rollouts import EvaluationResult, Evaluator
 from pex_lightning.evaluation.starts import SolvedStarts
@@ -30,7 +31,7 @@ MembersWhen = Literal["never", "ends", "always"]
 class Evaluation(Callback):
     """Evaluates the acting policy in separate environments and logs `eval/*`.
 
-    It does so at the start, every `every` gradient steps and at the end, always with the same
+    It does so at the start, whenever it is due and at the end, always with the same
     seeds, so that only the policy makes scores differ. The processes of a run share the episodes.
 
     Where an acting policy has several members, each of them can be evaluated alone on the same
@@ -40,7 +41,7 @@ class Evaluation(Callback):
 
     Args:
         episodes: Episodes of one evaluation, over all processes; at least one each.
-        every: Gradient steps between evaluations.
+        every: When it is due; a number stands for so many gradient steps.
         seed: Seed of the first episode; episode i uses `seed + i`.
         num_envs: Environments that run at a time in each process.
         interrupt: If given, a signal that it receives breaks off an evaluation.
@@ -59,14 +60,14 @@ class Evaluation(Callback):
     def __init__(
         self,
         episodes: int,
-        every: int,
+        every: Interval | int,
         seed: int,
         num_envs: int | None = None,
         interrupt: GracefulInterrupt | None = None,
         members: MembersWhen = "never",
     ) -> None:
         self._episodes = episodes
-        self._every = every
+        self._interval = Interval(every) if isinstance(every, int) else every
         self._seed = seed
         self._num_envs = num_envs
         self._interrupt = interrupt
@@ -81,7 +82,7 @@ class Evaluation(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make chunks of updates end where evaluations are due."""
-        stage_data(trainer).boundary = self._every
+        stage_data(trainer).boundary = self._interval
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the policy with which the stage starts."""
@@ -92,7 +93,7 @@ class Evaluation(Callback):
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         """Evaluate if an evaluation is due."""
-        if trainer.global_step % self._every == 0:
+        if self._interval.due(trainer.global_step):
             self._evaluate(trainer, cast(Algorithm, pl_module))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -121,7 +122,7 @@ class Evaluation(Callback):
         """
         if step >= max_steps:
             return 0
-        evaluations = -(-max_steps // self._every) - step // self._every
+        evaluations = self._interval.times_left(step, max_steps)
         if members == 1 or self._members == "never":
             return evaluations
         return evaluations + members * (evaluations if self._members == "always" else 1)

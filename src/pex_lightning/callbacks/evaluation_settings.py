@@ -17,6 +17,8 @@ class EvaluationSettings:
     Attributes:
         episodes: Episodes of one evaluation.
         every: Gradient steps between two evaluations.
+        every_env_steps: Environment steps between two evaluations of the online stage, counted
+            with those before the first update, instead of `every`.
         seed: Seed of the first episode, episode i uses seed + i; by default derived from
             --seed_everything and unlike any seed of training.
         num_envs: Environments that run at a time; by default 50.
@@ -28,6 +30,7 @@ class EvaluationSettings:
 
     episodes: int = 100
     every: int = 10_000
+    every_env_steps: int | None = None
     seed: int | None = None
     num_envs: int | None = None
     members: MembersWhen = "ends"
@@ -36,6 +39,7 @@ class EvaluationSettings:
         for name, value in (
             ("episodes", self.episodes),
             ("every", self.every),
+            ("every_env_steps", self.every_env_steps),
             ("num_envs", self.num_envs),
         ):
             fits = value is None or value >= 1

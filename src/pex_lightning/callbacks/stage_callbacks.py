@@ -20,6 +20,7 @@ from pex_lightning.callbacks.metrics import TrainMetrics
 from pex_lightning.callbacks.progress import RunProgressBar
 from pex_lightning.callbacks.status import StatusFile
 from pex_lightning.data.description import DataDescription
+from pex_lightning.data.schedule import Interval
 from pex_lightning.handover import Checkpoint
 
 
@@ -27,6 +28,7 @@ def stage_callbacks(
     directory: Path,
     stage: str,
     settings: EvaluationSettings,
+    interval: Interval,
     *,
     acts: bool,
     seed: int,
@@ -41,6 +43,7 @@ def stage_callbacks(
         directory: The stage's folder.
         stage: `offline` or `online`.
         settings: How the policy is evaluated.
+        interval: When it is evaluated.
         acts: Whether the stage steps an environment.
         seed: The run's seed, from which that of evaluations is derived unless it is set.
         save_every: Gradient steps between two `last.ckpt`.
@@ -50,7 +53,7 @@ def stage_callbacks(
     """
     evaluation = Evaluation(
         episodes=settings.episodes,
-        every=settings.every,
+        every=interval,
         seed=settings.first_seed(seed),
         num_envs=settings.num_envs,
         interrupt=interrupt,

@@ -19,6 +19,7 @@ from pex_lightning.callbacks.loggers import LoggerName
 from pex_lightning.callbacks.messages import as_on_the_command_line
 from pex_lightning.callbacks.run_summary import RunEnd, code_flags, run_summary
 from pex_lightning.callbacks.stage_callbacks import stage_callbacks, stage_loggers
+from pex_lightning.callbacks.stage_length import evaluation_interval, last_update
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.errors import UserError
 from pex_lightning.handover import read_checkpoint
@@ -51,7 +52,7 @@ def train(
         module: The method.
         data: Its data; `OnlineData` makes it an online stage.
         folder: The run's folder; both stages of a run share it.
-        max_steps: Gradient steps.
+        max_steps: Gradient steps; -1 where `data` says the environment steps instead.
         offline: The checkpoint, or checkpoints, that the method starts from; not needed for a
             resume.
         evaluation: How the policy is evaluated; by default as by the command.
@@ -93,6 +94,7 @@ def train(
             directory,
             name,
             settings,
+            evaluation_interval(data, settings),
             acts=data.steps_environment,
             seed=seed,
             save_every=save_every,
@@ -106,7 +108,7 @@ def train(
             run = Path(folder)
             loggers = stage_loggers(names, run.parent, run.name, name, data.describe(), before, own)
         used = Trainer(
-            max_steps=max_steps,
+            max_steps=last_update(data, max_steps),
             callbacks=[*trainer.pop("callbacks", ()), *callbacks],
             logger=loggers,
             default_root_dir=str(directory),

@@ -283,7 +283,7 @@ class Run:
         if trainer_args["max_steps"] < 1:
             raise UserError(
                 f"--trainer.max_steps is {trainer_args['max_steps']}; give the number of gradient "
-                "steps."
+                "steps, or for an online stage --data.max_env_steps."
             )
         name: StageName = "online" if cli.datamodule.steps_environment else "offline"
         return Stage(

@@ -23,7 +23,9 @@ what is trained
 for how long
   --offline.max_steps N           updates of the offline stage
   --trainer.max_steps N           updates of the online stage, or of the only stage
+  --data.max_env_steps N          environment steps with which the online stage ends, if before that
   --evaluation.every N            updates between two evaluations
+  --evaluation.every_env_steps N  environment steps between two, online
   --evaluation.episodes N         episodes of one evaluation
 
 where it runs, and where its results go

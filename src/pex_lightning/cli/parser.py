@@ -14,6 +14,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from pex_lightning.algorithms import Algorithm
 from pex_lightning.callbacks.evaluation_settings import EvaluationSettings
+from pex_lightning.callbacks.stage_length import last_update
 from pex_lightning.cli.arguments import add_optional
 from pex_lightning.cli.config_files import expand_bases
 from pex_lightning.cli.explain import explain
@@ -179,6 +180,11 @@ class FitCLI(LightningCLI):
         return settings if every is None else replace(settings, every=every)
 
     def trainer_args(self, key: str) -> dict[str, Any]:
-        """The Trainer's arguments of a stage, under `trainer` or `offline.trainer`."""
+        """The Trainer's arguments of a stage, under `trainer` or `offline.trainer`.
+
+        Where environment steps end the stage, its `max_steps` are these in gradient steps.
+        """
         arguments: dict[str, Any] = self.setting(key).as_dict()
+        if key == "trainer":
+            arguments["max_steps"] = last_update(self.datamodule, arguments["max_steps"])
         return arguments

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pex_lightning.algorithms import Algorithm
 from pex_lightning.algorithms.load import load_algorithm
 from pex_lightning.callbacks.run_summary import RunEnd, code_flags, run_summary, scores_so_far
+from pex_lightning.callbacks.stage_length import ended_by
 from pex_lightning.cli.stage import Stage, StageEnd
 from pex_lightning.errors import UserError
 from pex_lightning.handover import Checkpoint
@@ -44,10 +45,11 @@ class RunReport:
             checkpoint: Of its last stage. Of one in another folder nothing is summed up.
         """
         _log.info(
-            "Nothing left to do: %s has %s of %s updates. A larger --trainer.max_steps goes on.",
+            "Nothing left to do: %s has %s of %s updates. A larger %s goes on.",
             checkpoint.path,
             f"{checkpoint.header.gradient_steps:,}",
             f"{self._main.max_steps:,}",
+            ended_by(self._main.data, self._main.max_steps),
         )
         if checkpoint.path.resolve().parent == self._main.last.parent.resolve():
             module = self._main.module

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import math
 
 from pex_lightning.cli.fit import Run
 from pex_lightning.cli.parser import parse_fit
@@ -43,7 +42,7 @@ def shape_of(argv: list[str]) -> RunShape:
 
 
 def _evaluations(stage: Stage | None) -> int:
-    return 0 if stage is None else 1 + math.ceil(stage.max_steps / stage.evaluation.every)
+    return 0 if stage is None else 1 + stage.interval.times_left(0, stage.max_steps)
 
 
 def _short_run(stages: list[Stage], initial_updates: bool) -> tuple[str, ...]:

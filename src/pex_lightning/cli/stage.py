@@ -21,9 +21,11 @@ from pex_lightning.callbacks.evaluation_settings import EvaluationSettings
 from pex_lightning.callbacks.interrupt import GracefulInterrupt
 from pex_lightning.callbacks.loggers import end_loggers
 from pex_lightning.callbacks.stage_callbacks import stage_callbacks, stage_loggers
+from pex_lightning.callbacks.stage_length import evaluation_interval
 from pex_lightning.cli.ranks import Ranks, check_strategy
 from pex_lightning.cli.settings import RunSettings
 from pex_lightning.data.offline import OfflineData
+from pex_lightning.data.schedule import Interval
 from pex_lightning.errors import UserError, in_one_line
 from pex_lightning.files.atomic import remove_leftovers, replaced
 from pex_lightning.files.disk import failed_write
@@ -111,6 +113,11 @@ class Stage:
     def max_steps(self) -> int:
         """Gradient steps that the stage ends with."""
         return int(self.trainer_args["max_steps"])
+
+    @property
+    def interval(self) -> Interval:
+        """When it is evaluated."""
+        return evaluation_interval(self.data, self.evaluation)
 
     @property
     def evaluation_seed(self) -> int:
@@ -203,6 +210,7 @@ class Stage:
             replace(self.evaluation, episodes=1)
             if self.trainer_args.get("fast_dev_run")
             else self.evaluation,
+            self.interval,
             acts=self.data.steps_environment,
             seed=self.seed,
             save_every=self.settings.save_every,

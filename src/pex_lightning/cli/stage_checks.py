@@ -94,11 +94,12 @@ def _warn_of_updates_without_steps(main: Stage) -> None:
     data = main.data
     if not isinstance(data, OnlineData) or main.trainer_args.get("fast_dev_run"):
         return
-    if main.max_steps <= data.initial_updates:
+    alternation = data.alternation
+    if main.max_steps <= alternation.initial_updates:
         _log.warning(
             "--trainer.max_steps %s ends within --data.initial_updates %s: there are no "
             "environment steps beyond the first %s, and so none of the new policy.",
             f"{main.max_steps:,}",
-            f"{data.initial_updates:,}",
-            f"{data.start_steps:,}",
+            f"{alternation.initial_updates:,}",
+            f"{alternation.start_steps:,}",
         )

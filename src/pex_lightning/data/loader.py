@@ -8,13 +8,13 @@ from typing import Any
 from pytorch_lightning import Trainer
 from tensordict import TensorDictBase
 
-from pex_lightning.data.schedule import chunk_updates
+from pex_lightning.data.schedule import Interval, chunk_updates
 
 
 class ChunkLoader:
     """Yields chunks until the trainer's `max_steps`.
 
-    No chunk crosses a multiple of `chunk_size` or `boundary` in gradient steps, or the end. The
+    No chunk crosses a multiple of `chunk_size`, a step at which `boundary` is due, or the end. The
     size of a chunk depends only on the step at which it starts, so a resumed run has the same
     chunks as an uninterrupted one.
 
@@ -25,7 +25,7 @@ class ChunkLoader:
             `[K, B]`, or None to end training.
         trainer: Provides the number of gradient steps so far.
         chunk_size: Largest number of updates in a chunk.
-        boundary: Chunks also end at multiples of this number of gradient steps, unless None.
+        boundary: Chunks also end when it is due, unless None.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class ChunkLoader:
         make_chunk: Callable[[int, int], TensorDictBase | None],
         trainer: Trainer,
         chunk_size: int,
-        boundary: int | None = None,
+        boundary: Interval | None = None,
     ) -> None:
         self._make_chunk = make_chunk
         self._trainer = trainer

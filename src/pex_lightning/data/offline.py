@@ -13,6 +13,7 @@ from torchrl.data import ReplayBuffer
 
 from pex_lightning.data.description import DataDescription
 from pex_lightning.data.loader import ChunkLoader
+from pex_lightning.data.schedule import Interval
 from pex_lightning.data.sources import DataSource, SourceName, choose_source
 from pex_lightning.datasets.dataset import DatasetInfo
 from pex_lightning.datasets.rewards import RewardTransformName, make_reward_transform
@@ -88,7 +89,7 @@ class OfflineData(LightningDataModule):
         self.reward_transform: RewardTransformName = reward_transform
         self.batch_size = batch_size
         self.chunk_size = chunk_size
-        self.boundary: int | None = None
+        self.boundary: Interval | None = None
         self._offline: ReplayBuffer | None = None
         self._description: DataDescription | None = None
         self._info: DatasetInfo | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pex_lightning.data.loader import ChunkLoader
 from pex_lightning.data.mixing import Mix, Mixing
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.ranks import gathered
-from pex_lightning.data.schedule import OfflineShare, chunk_updates, unwatched
+from pex_lightning.data.schedule import Alternation, OfflineShare, chunk_updates, unwatched
 from pex_lightning.envs.factory import EnvFactory
 from pex_lightning.errors import check_range, in_one_line
 from pex_lightning.replay.layout import RowSizes
@@ -44,9 +45,8 @@ STORED_KEYS = ("observation", "action", "next", "policy_index", "choice_probs")
 class OnlineData(OfflineData):
     """Steps the environment with the learner's acting policy and mixes what it collects.
 
-    Before update g there are `start_steps + max(0, g - initial_updates) / updates_per_step`
-    environment steps, counted over all processes of the learner; each has its own environments,
-    replay buffer and random streams.
+    Which environment steps come before which update says `Alternation`, over all processes of the
+    learner; each has its own environments, replay buffer and random streams.
 
     Args:
         offline_fraction: Share of offline rows in every batch; with `mix` `balanced`, in the first.
@@ -55,10 +55,9 @@ class OnlineData(OfflineData):
         start_steps: Environment steps before the first update.
         updates_per_step: Gradient steps for each environment step (UTD).
         buffer_size: Rows that the replay buffer of each process keeps.
-        chunk_size: Gradient steps in one `training_step`. The environment steps that are due
-            before any of them are taken before the first, so a step is chosen by a policy at most
-            `chunk_size - 1` updates older than the one that would choose it if steps and updates
-            took turns; 1 is the paper's alternation.
+        chunk_size: Gradient steps in one `training_step`, before which the environment steps due
+            in it are taken, by a policy at most `chunk_size - 1` updates older than if steps and
+            updates took turns; 1 is the paper's alternation.
         num_collectors: Processes, for each process of the learner, that step an environment each
             while the learner updates. They collect for the next chunk during this one, so a
             step's policy is at most `2 * chunk_size - 1` updates older than in turns. The same
@@ -68,6 +67,8 @@ class OnlineData(OfflineData):
         mix: `fixed` shares every batch by `offline_fraction`; `balanced` draws offline rows the
             more often the more they resemble what is collected, see `BalancedReplay`.
         initial_updates: Gradient steps before the environment is stepped beyond `start_steps`.
+        max_env_steps: Environment steps, the first `start_steps` among them, with which the stage
+            ends, unless `trainer.max_steps`, which is no limit for `fit` if -1, ends it before.
         kwargs: As for OfflineData.
 
     Raises:
@@ -86,19 +87,17 @@ class OnlineData(OfflineData):
         offline_fraction_steps: int = 0,
         mix: Mix = "fixed",
         initial_updates: int = 0,
+        max_env_steps: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(chunk_size=chunk_size, **kwargs)
         share = OfflineShare(offline_fraction, offline_fraction_end, offline_fraction_steps)
-        check_range("--data.updates_per_step", updates_per_step, updates_per_step > 0, "above 0")
         check_range("--data.buffer_size", buffer_size, buffer_size > 0, "above 0")
-        check_range("--data.start_steps", start_steps, start_steps > 0, "above 0")
         check_range("--data.num_collectors", num_collectors, num_collectors >= 0, "0 or more")
-        check_range("--data.initial_updates", initial_updates, initial_updates >= 0, "0 or more")
         self._mixing = Mixing(mix, share)
-        self.start_steps = start_steps
-        self.updates_per_step = updates_per_step
-        self.initial_updates = initial_updates
+        self.alternation = Alternation(
+            start_steps, initial_updates, updates_per_step, max_env_steps
+        )
         self.buffer_size = buffer_size
         self.num_collectors = num_collectors
         self.statistics = OnlineStatistics()
@@ -124,6 +123,7 @@ class OnlineData(OfflineData):
     def train_dataloader(self) -> ChunkLoader:
         """Chunks that mix the dataset with what is collected on the way."""
         trainer = self._bounded_trainer()
+        self.alternation.check_end(trainer.max_steps)
         self._close_collection()
         self._begin_mixing()
         self._collection = self._new_collection(trainer)
@@ -233,10 +233,10 @@ class OnlineData(OfflineData):
 
     def _steps_needed(self, updates: int) -> int:
         """This process's share of the environment steps due before update `updates` is done."""
-        trainer = self._bounded_trainer()
-        start = 1 if trainer.fast_dev_run else self.start_steps  # type: ignore[attr-defined]
-        later = max(0, updates - self.initial_updates)
-        return math.ceil((start + later / self.updates_per_step) / self._world_size)
+        alternation = self.alternation
+        if self._bounded_trainer().fast_dev_run:  # type: ignore[attr-defined]
+            alternation = replace(alternation, start_steps=1)
+        return math.ceil(alternation.env_steps(updates) / self._world_size)
 
     def _collect_until(self, needed: int) -> bool:
         """Step the environment; whether it was done, rather than interrupted."""

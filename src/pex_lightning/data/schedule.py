@@ -1,27 +1,118 @@
-"""The schedule of chunks: where chunks of updates end."""
+"""Schedules in gradient steps: where chunks end, and which environment steps are due when."""
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 
-from pex_lightning.errors import check_range
+from pex_lightning.errors import UserError, check_range
 from pex_lightning.policies.schedule import progress
 
 
-def chunk_updates(step: int, end: int, chunk_size: int, boundary: int | None) -> int:
+@dataclass(frozen=True)
+class Interval:
+    """When something is due: every so many gradient steps, counted from some step.
+
+    Attributes:
+        every: Gradient steps from one time to the next.
+        start: Where counting begins, which may be before the first update; nothing is due there.
+    """
+
+    every: int
+    start: int = 0
+
+    def due(self, step: int) -> bool:
+        """Whether it is due after `step` gradient steps."""
+        return step > self.start and (step - self.start) % self.every == 0
+
+    def next_after(self, step: int) -> int:
+        """The first gradient step after `step` at which it is due."""
+        done = max(0, step - self.start)
+        return self.start + (done // self.every + 1) * self.every
+
+    def times_left(self, step: int, end: int) -> int:
+        """How often it is due after `step`, if it is also due at `end`, later than `step`."""
+        last = end - 1
+        return 1 + (self.next_after(last) - self.next_after(step)) // self.every
+
+
+@dataclass(frozen=True)
+class Alternation:
+    """How environment steps and updates alternate.
+
+    Before update g there are `start_steps + max(0, g - initial_updates) / updates_per_step`
+    environment steps, over all processes of the learner.
+
+    Attributes:
+        start_steps: Environment steps before the first update.
+        initial_updates: Gradient steps before the environment is stepped further.
+        updates_per_step: Gradient steps for each environment step from then on.
+        max_env_steps: Environment steps with which the stage ends, unless None.
+
+    Raises:
+        UserError: A value is outside of its range.
+    """
+
+    start_steps: int
+    initial_updates: int
+    updates_per_step: float
+    max_env_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        start, initial, ratio = self.start_steps, self.initial_updates, self.updates_per_step
+        check_range("--data.updates_per_step", ratio, ratio > 0, "above 0")
+        check_range("--data.start_steps", start, start > 0, "above 0")
+        check_range("--data.initial_updates", initial, initial >= 0, "0 or more")
+        most = self.max_env_steps
+        wanted = f"more than the {start:,} of --data.start_steps"
+        check_range("--data.max_env_steps", most, most is None or most > start, wanted)
+
+    def env_steps(self, updates: int) -> float:
+        """Environment steps that are due before update `updates` is done."""
+        return self.start_steps + max(0, updates - self.initial_updates) / self.updates_per_step
+
+    def end(self, max_steps: int) -> int:
+        """Gradient steps with which the stage ends: the first of two limits, -1 being none."""
+        if self.max_env_steps is None:
+            return max_steps
+        later = math.ceil((self.max_env_steps - self.start_steps) * self.updates_per_step)
+        return min(self.initial_updates + later, max_steps if max_steps != -1 else sys.maxsize)
+
+    def check_end(self, max_steps: int) -> None:
+        """Refuse a trainer that would go on after `max_env_steps`.
+
+        Raises:
+            UserError: It would; names the gradient steps that it should have.
+        """
+        if self.end(max_steps) != max_steps:
+            raise UserError(
+                f"the Trainer has max_steps={max_steps}, but the data's max_env_steps="
+                f"{self.max_env_steps} end the stage before that. Give it "
+                f"max_steps={self.end(max_steps)}, or use pex_lightning.train."
+            )
+
+    def interval(self, env_steps: int) -> Interval:
+        """Due at multiples of so many environment steps, in the nearest gradient steps."""
+        every = max(1, round(env_steps * self.updates_per_step))
+        since = self.start_steps % env_steps
+        return Interval(every, self.initial_updates - round(since * self.updates_per_step))
+
+
+def chunk_updates(step: int, end: int, chunk_size: int, boundary: Interval | None) -> int:
     """The number of updates in the chunk that begins at `step`; 0 or less at the end.
 
-    Chunks end at multiples of `chunk_size`, at multiples of `boundary` and at `end`.
+    Chunks end at multiples of `chunk_size`, where `boundary` is due, and at `end`.
 
     Args:
         step: Gradient steps before the chunk.
         end: Gradient steps of the whole stage.
         chunk_size: Largest number of updates in a chunk.
-        boundary: Number of gradient steps, or None.
+        boundary: When something is due between chunks, or None.
     """
     updates = chunk_size - step % chunk_size
-    if boundary:
-        updates = min(updates, boundary - step % boundary)
+    if boundary is not None:
+        updates = min(updates, boundary.next_after(step) - step)
     return min(updates, end - step)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from pytorch_lightning import Trainer
 
 from pex_lightning.data.description import DataDescription
+from pex_lightning.data.schedule import Interval
 from pex_lightning.errors import UserError
 
 
@@ -17,11 +18,10 @@ class StageData(Protocol):
     """A LightningDataModule whose loader gives chunks `[K, B]` of transitions.
 
     Attributes:
-        boundary: Number of gradient steps that every chunk has to respect, or None; set by the
-            evaluation before training.
+        boundary: When chunks have to end, or None; set by the evaluation before training.
     """
 
-    boundary: int | None
+    boundary: Interval | None
 
     @property
     def steps_environment(self) -> bool:

@@ -93,7 +93,7 @@ def test_policy_lag_and_steps_are_as_the_settings_say(
         chunk_size=chunk_size,
         updates_per_step=updates_per_step,
     )
-    start = run.data.start_steps
+    start = run.data.alternation.start_steps
     for step, env_steps in run.counts.items():
         assert env_steps == start + math.ceil(step / updates_per_step), step
     acted = stamps(run.rows)
