@@ -235,6 +235,21 @@ def test_a_diverged_parameter_is_named(value: float, toy: Any) -> None:
     assert "not a finite tensor" in message
 
 
+@pytest.mark.parametrize("count", ["x", {}, None, -1, 0.5, True])
+@pytest.mark.parametrize("place", ["batch_progress", "manual_optimization.optim_step_progress"])
+def test_what_loops_have_counted_is_looked_at_before_a_resume(
+    count: object, place: str, toy: Any
+) -> None:
+    def change(raw: dict[str, Any]) -> None:
+        raw["loops"]["fit_loop"][f"epoch_loop.{place}"]["current"]["ready"] = count
+
+    assert read_checkpoint(toy.offline_path).resumable
+    changed = read_checkpoint(altered(toy, change))
+    assert not changed.resumable
+    with pytest.raises(UserError, match="was saved without it, or was altered"):
+        check_resume(changed, "IQL", changed.hyper_parameters, {})
+
+
 def test_an_unknown_format_names_both_versions(toy: Any) -> None:
     def change(raw: dict[str, Any]) -> None:
         raw["pex_lightning"].update(format=7, version="9.9.9")

@@ -78,7 +78,8 @@ def test_a_run_goes_on_as_the_old_version_would_have(
     found = module.state_dict()
     found["policies.admission"] = found.pop("admission.share", None)
     for key, value in expected.items():
-        assert torch.equal(found[key], value), key
+        # Another processor rounds otherwise.
+        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-6, msg=key)
 
 
 def test_a_data_module_of_a_users_is_found_in_it_too(toy: Any, old: Path) -> None:

@@ -18,6 +18,7 @@ from pex_lightning.version import __version__
 CHECKPOINT_KEY = "pex_lightning"
 CHECKPOINT_FORMAT = 2
 _LONGEST_NAME = 200
+_COUNTERS = {"ready", "started", "processed", "completed", "_batches_that_stepped"}
 DATA_STATE_KEY = "data_state"
 
 Stage = Literal["offline", "online"]
@@ -240,7 +241,18 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         state_dict=state_dict,
         optimizer=optimizers[0],
         data_state=raw.get(DATA_STATE_KEY),
-        resumable=all(raw.get(key) for key in ("optimizer_states", "loops")),
+        resumable=all(raw.get(key) for key in ("optimizer_states", "loops"))
+        and _counts(raw.get("loops")),
+    )
+
+
+def _counts(loops: object) -> bool:
+    """Whether what Lightning's loops count are numbers; it looks at them in the first update."""
+    if not isinstance(loops, Mapping):
+        return True
+    return all(
+        type(value) is int and value >= 0 if key in _COUNTERS else _counts(value)
+        for key, value in loops.items()
     )
 
 
