@@ -74,6 +74,14 @@ def test_names_and_reasons_of_runs_are_text(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(1)" in page
 
 
+def test_variants_without_a_common_task_are_not_compared(tmp_path: Path) -> None:
+    write_run(tmp_path / "s", "one", 0, (1, 2), task="here")
+    write_run(tmp_path / "s", "two", 0, (1, 2), task="there")
+    assert "probability-of-improvement" not in report(tmp_path / "s")
+    write_run(tmp_path / "s", "two", 0, (1, 3), task="here")
+    assert "probability-of-improvement" in report(tmp_path / "s")
+
+
 def test_every_figure_is_a_png_and_an_svg_file_that_the_page_links(page: str, study: Path) -> None:
     files = sorted((study.parent / "figures").iterdir())
     assert len(files) == 2 * page.count("<figure ")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from pex_lightning.report.drawing import Floats, Sketch, sketch
 from pex_lightning.report.results import Results, interval, number
-from pex_lightning.studies.statistics import performance_profile, probability_of_improvement
+from pex_lightning.studies.statistics import (
+    Estimate,
+    performance_profile,
+    probability_of_improvement,
+)
 
 _MOST_NUMBERS = 12
 
@@ -53,10 +59,11 @@ def low_end(scores: Floats) -> float:
 
 
 def improvement(results: Results) -> Sketch | None:
-    """For every two variants, how probably one is better; None where there is but one."""
+    """For every two variants, how probably one is better; None where no two share a task."""
     variants = [v for v in results.variants if any(len(task) for task in results.final(v))]
+    estimates = _compared(results, variants)
     count = len(variants)
-    if count < 2:
+    if not estimates:
         return None
     side = min(9.0, 2.2 + 0.26 * count)
     begun = sketch(
@@ -70,26 +77,20 @@ def improvement(results: Results) -> Sketch | None:
         (max(5.0, side), side),
     )
     shares = np.full((count, count), math.nan)
-    finals = [results.final(variant) for variant in variants]
-    for row in range(count):
-        for column in range(count):
-            if row == column:
-                continue
-            estimate = probability_of_improvement(finals[row], finals[column], replications=1_000)
-            shares[row, column] = estimate.value
-            if math.isfinite(estimate.value):
-                text = (
-                    f"{variants[row]} better than {variants[column]}: "
-                    f"{estimate.value:.2f}{interval(estimate)}"
-                )
-                begun.points.append((-1, float(column), float(row), text))
+    for (row, column), estimate in estimates.items():
+        shares[row, column] = estimate.value
+        text = (
+            f"{variants[row]} better than {variants[column]}: "
+            f"{estimate.value:.2f}{interval(estimate)}"
+        )
+        begun.points.append((-1, float(column), float(row), text))
     image = begun.axes.imshow(shares, cmap="PuOr", vmin=0, vmax=1, interpolation="none")
     begun.axes.grid(False)
     begun.axes.set_xticks(range(count), variants, rotation=60, ha="right", fontsize=9)
     begun.axes.set_yticks(range(count), variants, fontsize=9)
     begun.figure.colorbar(image, ax=begun.axes, shrink=0.8, pad=0.02)
     if count <= _MOST_NUMBERS:
-        for row, column in np.argwhere(np.isfinite(shares)):
+        for row, column in estimates:
             value = shares[row, column]
             dark = abs(value - 0.5) > 0.35
             begun.axes.text(
@@ -102,3 +103,13 @@ def improvement(results: Results) -> Sketch | None:
                 color="white" if dark else "black",
             )
     return begun
+
+
+def _compared(results: Results, variants: Sequence[str]) -> dict[tuple[int, int], Estimate]:
+    """How probably one variant is better than another, by the places of both; where known."""
+    finals = [results.final(variant) for variant in variants]
+    estimates = {
+        (row, column): probability_of_improvement(finals[row], finals[column], replications=1_000)
+        for row, column in itertools.permutations(range(len(variants)), 2)
+    }
+    return {pair: found for pair, found in estimates.items() if math.isfinite(found.value)}
