@@ -60,9 +60,10 @@ def replaced(path: Path) -> Iterator[Path]:
         os.chmod(name, 0o666 & ~umask)
         os.replace(name, path)
     except OSError as error:
-        # The system names no file where a write fails, unlike where one cannot be opened.
-        if error.errno is not None and error.filename is None:
-            error.filename = name
+        # The system names no file where a write fails, unlike where one cannot be opened, and the
+        # user knows the file by its own name.
+        if error.errno is not None and error.filename in (None, name):
+            error.filename = str(path)
         raise
     finally:
         Path(name).unlink(missing_ok=True)
