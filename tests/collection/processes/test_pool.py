@@ -68,6 +68,8 @@ def test_frames_are_acted_with_the_weights_of_their_request(pool: Any) -> None:
 
 
 def test_signals_are_left_to_the_learner(pool: Any) -> None:
+    # They have begun once they have answered.
+    pool[0].collect(4)
     for worker in pool[0]._workers:
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(worker.process.pid, number)
