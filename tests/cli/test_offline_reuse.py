@@ -94,6 +94,8 @@ def test_what_changes_the_result_changes_the_fingerprint(
     without_effect = ["--trainer.log_every_n_steps=7", "--run.save_every=7", "--model.beta=10.0"]
     known = json.loads((finished / "offline" / "stage.json").read_text())["fingerprint"]
     assert _fingerprint(tiny(tmp_path, *without_effect), tmp_path) == known
+    online_alone = ("--evaluation.every_env_steps=10", "--data.max_env_steps=60")
+    assert _fingerprint(tiny(tmp_path, *online_alone), tmp_path) == known
     others = [_fingerprint(tiny(tmp_path, change), tmp_path) for change in changes]
     # A measurement chooses it, which need not choose the same again.
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)

@@ -23,6 +23,8 @@ from pex_lightning.handover.kept_stages import KeptStage
 from pex_lightning.version import __version__
 
 _TAKEN = "PEX_LIGHTNING_OFFLINE_STAGE_TAKEN"
+_ONLINE_ALONE = "every_env_steps"
+"""A setting of evaluations that counts only where an environment is stepped."""
 _WITHOUT_EFFECT = {
     "default_root_dir",
     "enable_checkpointing",
@@ -143,7 +145,7 @@ def depends_on(stage: Stage, trainer: Trainer) -> dict[str, Any]:
         "data": data.describe().to_dict(),
         "batch_size": data.batch_size,
         "chunk_size": data.chunk_size,
-        "evaluation": asdict(stage.evaluation),
+        "evaluation": {k: v for k, v in asdict(stage.evaluation).items() if k != _ONLINE_ALONE},
         "trainer": arguments,
         "precision": str(trainer.precision),
         "processes": trainer.world_size,
