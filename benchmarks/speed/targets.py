@@ -6,7 +6,7 @@ ours is compared with the fastest of theirs. A target is met by the median.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from benchmarks.cases.shared.setting import PRECISIONS, UPDATES_PER_STEP
@@ -16,6 +16,8 @@ from benchmarks.speed.measurements import Comparison, Spread, own_cases
 from benchmarks.speed.run_costs import RunCosts, RunStart
 
 THREADS = 2
+WITH_OWN_TARGET = {ONE_UPDATE, *SIDE_BY_SIDE}
+"""Cases that are not meant where the fastest of ours is looked for."""
 MEGABYTE = 10**6
 OFFLINE_UPDATES, INITIAL_UPDATES, ONLINE_STEPS = 120_000, 4_000, 40_000
 """The lengths of `conf/studies/hand-over.yaml`."""
@@ -65,11 +67,11 @@ def targets(comparisons: list[Comparison], costs: RunCosts | None) -> list[Targe
         return Target(name, wanted, True, "x", found, note)
 
     return [
-        ratio("update, float32: of JAX's", 1.0, "IQL", _own("a"), _peer("JAX")),
-        ratio("update, float32: of d3rlpy's", 1.7, "IQL", _own("a"), _peer("d3rlpy")),
+        ratio("update, float32: of JAX's", 1.0, "IQL", _own("a"), _named("JAX")),
+        ratio("update, float32: of d3rlpy's", 1.7, "IQL", _own("a"), _named("d3rlpy")),
         ratio("update: bf16 of float32", 1.25, "IQL", _own("a", "bf16"), _own("a")),
         ratio("offline fit: of the bare update", 0.92, "IQL", _own("b"), _own("a")),
-        ratio("online loop: of the bare update", 0.95, "PEX", _shipped_loop(), _own("a")),
+        ratio("online loop: of the bare update", 0.95, "PEX", _own("c"), _own("a")),
         _online_speed(comparisons),
         *(_protocol(comparisons, precision) for precision in PRECISIONS),
         *(_protocol(comparisons, precision, side_by_side=True) for precision in PRECISIONS),
@@ -80,33 +82,17 @@ def targets(comparisons: list[Comparison], costs: RunCosts | None) -> list[Targe
 
 def _own(part: str, precision: str = "float32") -> Fastest:
     def fastest(comparison: Comparison) -> Variant | None:
-        return comparison.fastest(_single(own_cases(comparison, part)), precision)
+        names = (name for name in own_cases(comparison, part) if name not in WITH_OWN_TARGET)
+        return comparison.fastest(tuple(names), precision)
 
     return fastest
 
 
-def _single(names: Iterable[str]) -> tuple[str, ...]:
-    """Those that are one process."""
-    return tuple(name for name in names if name not in SIDE_BY_SIDE)
-
-
-def _peer(name: str) -> Fastest:
-    return lambda comparison: comparison.fastest((name,))
-
-
-def _of_name(name: str, precision: str) -> Fastest:
+def _named(name: str, precision: str = "float32") -> Fastest:
     return lambda comparison: comparison.fastest((name,), precision)
 
 
-def _shipped_loop(precision: str = "float32") -> Fastest:
-    def fastest(comparison: Comparison) -> Variant | None:
-        names = (name for name in own_cases(comparison, "c") if name != ONE_UPDATE)
-        return comparison.fastest(_single(names), precision)
-
-    return fastest
-
-
-_evaluation, _one_by_one = _peer("evaluation"), _peer("one after another")
+_evaluation, _one_by_one = _named("evaluation"), _named("one after another")
 
 
 def _ratio(
@@ -142,20 +128,20 @@ def _protocol(
     which = ", two runs side by side" if side_by_side else ""
     name = f"offline and online, {precision}{which}: of the released code's time"
     target = Target(name, 0.4, False, "x")
-    stages = _own("b", precision), _shipped_loop(precision)
+    offline, online = _own("b", precision), _own("c", precision)
     if side_by_side:
-        stages = _of_name(SIDE_BY_SIDE[0], precision), _of_name(SIDE_BY_SIDE[1], precision)
-    jax = _fastest_of(comparisons, "IQL", _peer("JAX"))
-    fit = _fastest_of(comparisons, "IQL", stages[0])
-    loop = _fastest_of(comparisons, "PEX", stages[1])
+        offline, online = (_named(case, precision) for case in SIDE_BY_SIDE)
+    jax = _fastest_of(comparisons, "IQL", _named("JAX"))
+    fit = _fastest_of(comparisons, "IQL", offline)
+    loop = _fastest_of(comparisons, "PEX", online)
     if jax is None or fit is None or loop is None:
         return target
     released = OFFLINE_UPDATES / RELEASED_UPDATES + ONLINE_STEPS / RELEASED_STEPS
-    online = INITIAL_UPDATES + UPDATES_PER_STEP * ONLINE_STEPS
-    ours = OFFLINE_UPDATES / fit[1] + online / loop[1]
+    updates = INITIAL_UPDATES + UPDATES_PER_STEP * ONLINE_STEPS
+    ours = OFFLINE_UPDATES / fit[1] + updates / loop[1]
     note = (
         f"{fit[0].label} and {loop[0].label}, {ours:.0f} s{' a run' if side_by_side else ''}; "
-        f"{OFFLINE_UPDATES:,} updates, then {online:,.0f} with {ONLINE_STEPS:,} steps; the "
+        f"{OFFLINE_UPDATES:,} updates, then {updates:,.0f} with {ONLINE_STEPS:,} steps; the "
         "released code has one update a step, and runs alone with 2 threads"
     )
     return replace(target, found=Spread.once(ours / (released * JAX_BESIDE / jax[1])), note=note)

@@ -18,9 +18,10 @@ from pex_lightning.callbacks.interrupt import GracefulInterrupt
 from pex_lightning.callbacks.loggers import LoggedStage, LoggerName, start_loggers
 from pex_lightning.callbacks.metrics import TrainMetrics
 from pex_lightning.callbacks.progress import RunProgressBar
+from pex_lightning.callbacks.stage_length import evaluation_interval
 from pex_lightning.callbacks.status import StatusFile
 from pex_lightning.data.description import DataDescription
-from pex_lightning.data.schedule import Interval
+from pex_lightning.data.offline import OfflineData
 from pex_lightning.handover import Checkpoint
 
 
@@ -28,9 +29,8 @@ def stage_callbacks(
     directory: Path,
     stage: str,
     settings: EvaluationSettings,
-    interval: Interval,
+    data: OfflineData,
     *,
-    acts: bool,
     seed: int,
     save_every: int,
     interrupt: GracefulInterrupt,
@@ -43,8 +43,7 @@ def stage_callbacks(
         directory: The stage's folder.
         stage: `offline` or `online`.
         settings: How the policy is evaluated.
-        interval: When it is evaluated.
-        acts: Whether the stage steps an environment.
+        data: The stage's data.
         seed: The run's seed, from which that of evaluations is derived unless it is set.
         save_every: Gradient steps between two `last.ckpt`.
         interrupt: Stops on signals.
@@ -53,7 +52,7 @@ def stage_callbacks(
     """
     evaluation = Evaluation(
         episodes=settings.episodes,
-        every=interval,
+        every=evaluation_interval(data, settings),
         seed=settings.first_seed(seed),
         num_envs=settings.num_envs,
         interrupt=interrupt,
@@ -62,7 +61,7 @@ def stage_callbacks(
     metrics = TrainMetrics(evaluation)
     signs = FailureSigns(metrics, evaluation)
     callbacks: list[Callback] = [interrupt, evaluation, metrics, signs]
-    if acts:
+    if data.steps_environment:
         callbacks.append(DiagnosticsSummary(directory, metrics, evaluation, signs))
     if progress:
         callbacks.append(RunProgressBar(stage, evaluation, *place))

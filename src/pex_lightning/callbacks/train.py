@@ -19,7 +19,7 @@ from pex_lightning.callbacks.loggers import LoggerName
 from pex_lightning.callbacks.messages import as_on_the_command_line
 from pex_lightning.callbacks.run_summary import RunEnd, code_flags, run_summary
 from pex_lightning.callbacks.stage_callbacks import stage_callbacks, stage_loggers
-from pex_lightning.callbacks.stage_length import evaluation_interval, last_update
+from pex_lightning.callbacks.stage_length import last_update
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.errors import UserError
 from pex_lightning.handover import read_checkpoint
@@ -94,8 +94,7 @@ def train(
             directory,
             name,
             settings,
-            evaluation_interval(data, settings),
-            acts=data.steps_environment,
+            data,
             seed=seed,
             save_every=save_every,
             interrupt=interrupt,

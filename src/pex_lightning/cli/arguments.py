@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from pex_lightning.cli.wrong_values import wrong_value
+from pex_lightning.cli.wrong_values import told_in_a_sentence
 from pex_lightning.cli.yaml_limits import limit_values, with_integers
 from pex_lightning.errors import UserError, shortened
 
@@ -54,7 +54,7 @@ def parse(parser: ArgumentParser, argv: list[str]) -> Any:
 
 
 def _explained(text: str, parser: ArgumentParser) -> str:
-    return _unknown_flag(text, parser) or _wrong_type(text) or shortened(text, 1_000)
+    return _unknown_flag(text, parser) or told_in_a_sentence(text) or shortened(text, 1_000)
 
 
 def _unknown_flag(text: str, parser: ArgumentParser) -> str | None:
@@ -69,12 +69,3 @@ def _unknown_flag(text: str, parser: ArgumentParser) -> str | None:
     close = close or difflib.get_close_matches(flag, known, n=2, cutoff=0.75)
     meant = f" Did you mean {' or '.join(close)}?" if close else ""
     return f"there is no flag {shortened(flag)}.{meant}"
-
-
-def _wrong_type(text: str) -> str | None:
-    """The message about a value that is of none of the types that a flag takes; else None."""
-    found = wrong_value(text)
-    if found is None:
-        return None
-    key, value, expected = found
-    return f"--{key} is {value}, expected {expected}."

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pex_lightning.algorithms import ALGORITHMS
 from pex_lightning.cli.suggestions import meant_by, owners
-from pex_lightning.cli.wrong_values import PARSER_KEY, wrong_value
+from pex_lightning.cli.wrong_values import PARSER_KEY, told_in_a_sentence
 from pex_lightning.errors import shortened
 
 _UNKNOWN_KEY = (
@@ -49,18 +49,11 @@ def explain(error: Exception, args: Sequence[str]) -> str:
         return match["text"]
     if "numpy accepts" in text:
         return f"--seed_everything: {text}"
-    if message := _wrong_class(text, keys[0] if keys else None) or _wrong_type(text, args):
+    if message := _wrong_class(text, keys[0] if keys else None) or told_in_a_sentence(
+        text, lambda key: _where_set(key, args)
+    ):
         return message
     return shortened(re.sub(r'^Parser key "([^"]+)": ?', r"--\1: ", text), 1_000)
-
-
-def _wrong_type(text: str, args: Sequence[str]) -> str | None:
-    """The message about a value that is of none of the types that a setting takes; else None."""
-    found = wrong_value(text)
-    if found is None:
-        return None
-    key, value, expected = found
-    return f"--{key} is {value}{_where_set(key, args)}, expected {expected}."
 
 
 def _wrong_class(text: str, key: str | None) -> str | None:

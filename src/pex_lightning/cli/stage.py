@@ -210,8 +210,7 @@ class Stage:
             replace(self.evaluation, episodes=1)
             if self.trainer_args.get("fast_dev_run")
             else self.evaluation,
-            self.interval,
-            acts=self.data.steps_environment,
+            self.data,
             seed=self.seed,
             save_every=self.settings.save_every,
             progress=self.trainer_args.get("enable_progress_bar") is not False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from pex_lightning.errors import shortened
 
@@ -20,11 +21,12 @@ _NO_GROUP = re.compile(
 )
 
 
-def wrong_value(text: str) -> tuple[str, str, str] | None:
-    """What a message says of a value that is of a wrong type; None if it is about something else.
+def told_in_a_sentence(text: str, where: Callable[[str], str] | None = None) -> str | None:
+    """The sentence about a value of a wrong type; None if a message is about something else.
 
-    Returns:
-        The setting, the value in quotation marks, and what was expected, in words.
+    Args:
+        text: The message.
+        where: In which file and line a setting is, in words that begin with a blank.
     """
     if match := _ONE_TYPE.search(text):
         kinds = [match["types"]]
@@ -37,7 +39,9 @@ def wrong_value(text: str) -> tuple[str, str, str] | None:
     key = ".".join(found["key"] for found in PARSER_KEY.finditer(text, 0, match.start()))
     values = (match.groupdict().get(name) for name in ("value", "file"))
     value = next(found for found in values if found is not None)
-    return key, repr(shortened(value)), " or ".join(map(_named, kinds))
+    expected = " or ".join(map(_named, kinds))
+    place = "" if where is None else where(key)
+    return f"--{key} is {shortened(value)!r}{place}, expected {expected}."
 
 
 def _named(kind: str) -> str:
