@@ -20,6 +20,8 @@ def test_a_run_says_how_far_each_stage_is(finished: Path):
         assert status.evaluation_seconds > 0
         assert 1 <= status.evaluations <= evaluations
         assert status.updates_per_second > 0
+        assert 0 < status.start_step < 40
+        assert 0 < status.start_seconds < status.train_seconds
     online = read_status(finished / "online")
     assert online is not None
     assert online.env_steps >= 90

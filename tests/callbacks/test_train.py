@@ -72,6 +72,27 @@ class Raises(Callback):
         raise self.error
 
 
+def test_environment_steps_end_a_stage_from_python_too(toy: Any, tmp_path: Path) -> None:
+    settings = {"episodes": 2, "every_env_steps": 10, "num_envs": 1}
+    last = pex_lightning.train(
+        toy.algorithm("PEX"),
+        toy.online_data(start_steps=20, max_env_steps=45),
+        tmp_path / "x",
+        max_steps=-1,
+        offline=toy.offline_path,
+        evaluation=pex_lightning.EvaluationSettings(**settings),
+        accelerator="cpu",
+    )
+    assert evaluated(last.parent.parent) == [0, 10, 20, 25]
+
+
+def test_a_trainer_that_would_go_on_after_them_is_refused(toy: Any) -> None:
+    data = toy.online_data(start_steps=20, max_env_steps=45)
+    with pytest.raises(UserError, match=r"Give it max_steps=25, or use pex_lightning.train"):
+        toy.fit(toy.algorithm("PEX"), 26, data=data)
+    assert toy.fit(toy.algorithm("PEX"), 25, data=data).global_step == 25
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
 def test_an_interrupt_within_training_and_an_exit_of_the_users_stay_what_they_are(
     error: BaseException, toy: Any, tmp_path: Path

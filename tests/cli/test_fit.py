@@ -89,6 +89,26 @@ def test_environment_steps_say_how_long_and_when(command, tiny, finished: Path, 
     assert (last.header.gradient_steps, last.header.env_steps) == (30, 63)
 
 
+def test_environment_steps_that_are_not_reached_are_told(command, tiny, tmp_path: Path):
+    short = ("--offline.max_steps=5", "--trainer.max_steps=10", "--evaluation.episodes=1")
+    outcome = command(*tiny(tmp_path, *short, "--data.max_env_steps=61"))
+    told = "--trainer.max_steps 10 ends the online stage before the 61 environment steps"
+    assert told in outcome.out + outcome.err
+    outcome = command(*tiny(tmp_path, *short, "--data.max_env_steps=60", "--run.name=other"))
+    assert "ends the online stage before" not in outcome.out + outcome.err
+
+
+def test_a_short_trial_does_not_mind_environment_steps(command, tiny, tmp_path: Path):
+    outcome = command(*tiny(tmp_path, "--trainer.fast_dev_run=15", "--data.max_env_steps=60"))
+    assert outcome.code == 0, outcome.err
+
+
+def test_evaluations_between_two_updates_are_refused(command, tiny, refused, tmp_path: Path):
+    given = ("--data.updates_per_step=0.5", "--evaluation.every_env_steps=25")
+    refused(command(*tiny(tmp_path, *given)), "--evaluation.every_env_steps is 25", "0.5")
+    assert not (tmp_path / "tiny").exists()
+
+
 @pytest.mark.parametrize("flag", ["--trainer.max_steps=-1", "--data.max_env_steps=50"])
 def test_a_stage_without_an_end_is_refused(command, tiny, refused, tmp_path: Path, flag: str):
     refused(command(*tiny(tmp_path, flag)), flag.split("=", maxsplit=1)[0], "max_env_steps")

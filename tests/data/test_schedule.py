@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from pex_lightning.data.schedule import Alternation, Interval
@@ -20,14 +22,14 @@ def test_what_is_due_is_told_in_three_ways(start: int) -> None:
             assert interval.times_left(step, end) == len(times)
 
 
-@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0, 2.5, 20.0])
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 1.1, 2.0, 2.2, 2.5, 20.0])
 @pytest.mark.parametrize("initial", [0, 4_000])
 def test_a_stage_ends_with_the_environment_steps_that_are_wanted(
     ratio: float, initial: int
 ) -> None:
     alternation = Alternation(5_000, initial, ratio, max_env_steps=45_000)
     end = alternation.end(-1)
-    assert alternation.env_steps(end) == 45_000
+    assert math.ceil(alternation.env_steps(end)) == 45_000
     assert alternation.env_steps(end - 1) < 45_000
     assert alternation.end(end - 1) == end - 1
     assert alternation.end(end + 1) == end
@@ -51,6 +53,23 @@ def test_evaluations_of_all_methods_are_at_the_same_environment_steps(
         found.append(alternation.env_steps(step))
     wanted = range(0, start_steps + 20_001, env_steps)
     assert found == [steps for steps in wanted if steps > start_steps]
+
+
+@pytest.mark.parametrize(
+    ("start_steps", "ratio", "env_steps"), [(5_000, 0.5, 25), (5_000, 1.1, 5), (2_503, 0.5, 10)]
+)
+def test_evaluations_that_would_drift_are_refused(
+    start_steps: int, ratio: float, env_steps: int
+) -> None:
+    alternation = Alternation(start_steps, 0, ratio)
+    with pytest.raises(UserError, match=f"every_env_steps is {env_steps}; with --data.updates_per"):
+        alternation.interval(env_steps)
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0, math.inf, math.nan])
+def test_a_ratio_without_meaning_is_refused(ratio: float) -> None:
+    with pytest.raises(UserError, match=r"updates_per_step is .*; it must be above 0 and finite"):
+        Alternation(5_000, 0, ratio)
 
 
 def test_fewer_steps_than_come_before_the_first_update_are_refused() -> None:

@@ -36,8 +36,9 @@ class StageStatus:
         evaluation_seconds: Time spent in evaluations since then.
         evaluations: How many there were since then.
         first_step: Updates that were done when this process began.
-        start_seconds: Part of `train_seconds` until this process had done its first updates, with
-            what comes once: collecting before them, and waiting for the compiler.
+        start_seconds: Part of `train_seconds` until this process had done its first chunk of
+            updates, with what comes once: collecting before it, and waiting for the compiler
+            where that is before the first update.
         start_step: Updates that were done then.
     """
 
@@ -55,7 +56,7 @@ class StageStatus:
 
     @property
     def seconds_per_update(self) -> float | None:
-        """Of the updates after the first ones, without evaluations; None before there are any."""
+        """Of the updates after the first chunk, without evaluations; None before there are any."""
         updates = self.gradient_steps - self.start_step
         return (self.train_seconds - self.start_seconds) / updates if updates > 0 else None
 

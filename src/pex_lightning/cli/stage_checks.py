@@ -7,6 +7,7 @@ import logging
 from pytorch_lightning.utilities import rank_zero_only
 
 from pex_lightning.callbacks.loggers import check_installed
+from pex_lightning.callbacks.stage_length import evaluation_interval
 from pex_lightning.cli.ranks import check_same_processes
 from pex_lightning.cli.stage import Stage
 from pex_lightning.data.online import OnlineData
@@ -53,7 +54,8 @@ def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bo
             f"{name} starts from an offline stage: give --offline.ckpt_path FILE, or describe "
             "one under `offline:` as conf/pointmaze.yaml does."
         )
-    _warn_of_updates_without_steps(main)
+    evaluation_interval(data, main.evaluation)
+    _warn_of_an_early_end(main)
     check_installed(main.settings.loggers)
     trainer = main.check_trainer()
     processes: int = trainer.num_devices
@@ -89,12 +91,19 @@ def check_stages(main: Stage, offline: Stage | None, *, given: bool, resumes: bo
 
 
 @rank_zero_only
-def _warn_of_updates_without_steps(main: Stage) -> None:
-    """Tell of a stage that ends before the environment is stepped by what it learns."""
+def _warn_of_an_early_end(main: Stage) -> None:
+    """Tell of a stage with fewer environment steps than are wanted, or none of what it learns."""
     data = main.data
     if not isinstance(data, OnlineData) or main.trainer_args.get("fast_dev_run"):
         return
     alternation = data.alternation
+    if main.max_steps < alternation.end(-1):
+        _log.warning(
+            "--trainer.max_steps %s ends the online stage before the %s environment steps of "
+            "--data.max_env_steps; with -1 it is no limit.",
+            f"{main.max_steps:,}",
+            f"{alternation.max_env_steps:,}",
+        )
     if main.max_steps <= alternation.initial_updates:
         _log.warning(
             "--trainer.max_steps %s ends within --data.initial_updates %s: there are no "

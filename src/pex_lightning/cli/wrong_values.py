@@ -16,7 +16,7 @@ _NO_TYPE_FITS = re.compile(
 )
 _A_TYPE = re.compile(r"<class '[^']+'>|typing\.Literal\[[^]]*\]|[\w.]+(?:\[[^]]*\])?")
 _NO_GROUP = re.compile(
-    r"Not a valid subclass of \w+\. Got value: (?P<value>\S+)"
+    r"Not a valid subclass of \w+\. Got value: (?P<value>.*)"
     r"|Unable to load config '(?P<file>[^']*)'"
 )
 

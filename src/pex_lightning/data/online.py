@@ -45,8 +45,9 @@ STORED_KEYS = ("observation", "action", "next", "policy_index", "choice_probs")
 class OnlineData(OfflineData):
     """Steps the environment with the learner's acting policy and mixes what it collects.
 
-    Which environment steps come before which update says `Alternation`, over all processes of the
-    learner; each has its own environments, replay buffer and random streams.
+    Before update g there are `start_steps + max(0, g - initial_updates) / updates_per_step`
+    environment steps, over all processes of the learner; each has its own environments, replay
+    buffer and random streams.
 
     Args:
         offline_fraction: Share of offline rows in every batch; with `mix` `balanced`, in the first.
@@ -67,8 +68,8 @@ class OnlineData(OfflineData):
         mix: `fixed` shares every batch by `offline_fraction`; `balanced` draws offline rows the
             more often the more they resemble what is collected, see `BalancedReplay`.
         initial_updates: Gradient steps before the environment is stepped beyond `start_steps`.
-        max_env_steps: Environment steps, the first `start_steps` among them, with which the stage
-            ends, unless `trainer.max_steps`, which is no limit for `fit` if -1, ends it before.
+        max_env_steps: Environment steps, with the first `start_steps`, that end the stage, unless
+            `trainer.max_steps` ends it before; for `fit` and `train` -1 is no such limit.
         kwargs: As for OfflineData.
 
     Raises:
@@ -95,7 +96,7 @@ class OnlineData(OfflineData):
         check_range("--data.buffer_size", buffer_size, buffer_size > 0, "above 0")
         check_range("--data.num_collectors", num_collectors, num_collectors >= 0, "0 or more")
         self._mixing = Mixing(mix, share)
-        self.alternation = Alternation(
+        self.alternation = self._pace = Alternation(
             start_steps, initial_updates, updates_per_step, max_env_steps
         )
         self.buffer_size = buffer_size
@@ -123,7 +124,9 @@ class OnlineData(OfflineData):
     def train_dataloader(self) -> ChunkLoader:
         """Chunks that mix the dataset with what is collected on the way."""
         trainer = self._bounded_trainer()
-        self.alternation.check_end(trainer.max_steps)
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._pace = replace(self.alternation, start_steps=1, max_env_steps=None)
+        self._pace.check_end(trainer.max_steps)
         self._close_collection()
         self._begin_mixing()
         self._collection = self._new_collection(trainer)
@@ -233,10 +236,7 @@ class OnlineData(OfflineData):
 
     def _steps_needed(self, updates: int) -> int:
         """This process's share of the environment steps due before update `updates` is done."""
-        alternation = self.alternation
-        if self._bounded_trainer().fast_dev_run:  # type: ignore[attr-defined]
-            alternation = replace(alternation, start_steps=1)
-        return math.ceil(alternation.env_steps(updates) / self._world_size)
+        return math.ceil(self._pace.env_steps(updates) / self._world_size)
 
     def _collect_until(self, needed: int) -> bool:
         """Step the environment; whether it was done, rather than interrupted."""

@@ -61,7 +61,7 @@ class Alternation:
 
     def __post_init__(self) -> None:
         start, initial, ratio = self.start_steps, self.initial_updates, self.updates_per_step
-        check_range("--data.updates_per_step", ratio, ratio > 0, "above 0")
+        check_range("--data.updates_per_step", ratio, 0 < ratio < math.inf, "above 0 and finite")
         check_range("--data.start_steps", start, start > 0, "above 0")
         check_range("--data.initial_updates", initial, initial >= 0, "0 or more")
         most = self.max_env_steps
@@ -73,10 +73,16 @@ class Alternation:
         return self.start_steps + max(0, updates - self.initial_updates) / self.updates_per_step
 
     def end(self, max_steps: int) -> int:
-        """Gradient steps with which the stage ends: the first of two limits, -1 being none."""
+        """Gradient steps with which the stage ends: the first of two limits, -1 being none.
+
+        These are the fewest for which `max_env_steps` are due. A ratio below 1 has several
+        environment steps come with an update, so that some more than these may be due.
+        """
         if self.max_env_steps is None:
             return max_steps
-        later = math.ceil((self.max_env_steps - self.start_steps) * self.updates_per_step)
+        later = (self.max_env_steps - self.start_steps) * self.updates_per_step
+        # 3,000 · 1.1 is above 3,300 in floating point.
+        later = math.ceil(round(later, 6))
         return min(self.initial_updates + later, max_steps if max_steps != -1 else sys.maxsize)
 
     def check_end(self, max_steps: int) -> None:
@@ -93,10 +99,21 @@ class Alternation:
             )
 
     def interval(self, env_steps: int) -> Interval:
-        """Due at multiples of so many environment steps, in the nearest gradient steps."""
-        every = max(1, round(env_steps * self.updates_per_step))
-        since = self.start_steps % env_steps
-        return Interval(every, self.initial_updates - round(since * self.updates_per_step))
+        """Due at multiples of so many environment steps, those before the first update included.
+
+        Raises:
+            UserError: Not each of these multiples has a gradient step of its own.
+        """
+        every = env_steps * self.updates_per_step
+        since = self.start_steps % env_steps * self.updates_per_step
+        if any(abs(updates - round(updates)) > 1e-6 for updates in (every, since)):
+            raise UserError(
+                f"--evaluation.every_env_steps is {env_steps}; with --data.updates_per_step "
+                f"{self.updates_per_step:g} and --data.start_steps {self.start_steps} its "
+                "multiples lie between two gradient steps. Give another number, or set "
+                "--evaluation.every."
+            )
+        return Interval(round(every), self.initial_updates - round(since))
 
 
 def chunk_updates(step: int, end: int, chunk_size: int, boundary: Interval | None) -> int:

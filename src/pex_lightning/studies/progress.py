@@ -41,14 +41,17 @@ def progress(run: PlannedRun) -> RunProgress:
     return RunProgress("starting", 0.0, None)
 
 
-def at_this_pace(run: PlannedRun) -> float | None:
-    """Seconds that a whole run takes at its pace so far; None before its first updates."""
+def at_this_pace(run: PlannedRun, share: float = 1.0) -> float | None:
+    """Seconds that a share of a run's updates takes, with evaluations, as those done so far did.
+
+    What comes once, before the first chunk of updates, is left out; None until the second one.
+    """
     status = progress(run).status
     if status is None or status.seconds_per_update is None:
         return None
     evaluating = status.evaluation_seconds / (status.gradient_steps - status.first_step)
     updates = run.shape.offline_steps + run.shape.online_steps
-    return status.start_seconds + updates * (status.seconds_per_update + evaluating)
+    return share * updates * (status.seconds_per_update + evaluating)
 
 
 class Durations:
@@ -79,10 +82,8 @@ class Durations:
 
     def left_of(self, run: PlannedRun) -> float | None:
         """Seconds that a run still takes, from others like it or else from its own pace."""
-        whole = self.of(run)
-        if whole is None:
-            whole = at_this_pace(run)
-        return None if whole is None else whole * (1 - progress(run).share)
+        whole, share = self.of(run), 1 - progress(run).share
+        return at_this_pace(run, share) if whole is None else whole * share
 
     def left(
         self, waiting: Sequence[PlannedRun], running: Sequence[PlannedRun], jobs: int
