@@ -1,6 +1,7 @@
 """Sessions: `nox -s tests`, `lint`, `types`; `docs` builds the documentation.
 
-`faults` breaks things; `bench` and `scaling` measure.
+`long` has the tests that take minutes, `faults` those that break things; `bench` and `scaling`
+measure.
 """
 
 import nox
@@ -35,6 +36,21 @@ def types(session: nox.Session) -> None:
     """Check types, strictly."""
     _install(session)
     session.run("mypy")
+
+
+@nox.session
+def long(session: nox.Session) -> None:
+    """Run what takes minutes, but for tests/faults and the wheel, which have their own sessions."""
+    _install(session)
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        *("-m", "long and not faults"),
+        "--ignore=tests/cli/test_installed.py",
+        *("-n", "auto", "--dist", "loadfile", "--durations=20"),
+        *session.posargs,
+    )
 
 
 @nox.session
