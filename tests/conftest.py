@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -123,7 +122,7 @@ class Toy:
 
     Attributes:
         folder: A new folder for each test.
-        dataset: HDF5 file in D4RL's layout.
+        dataset: NumPy archive in D4RL's layout.
         offline_path: Checkpoint of a few updates of IQL on it.
         before: Gives the same for a method that follows another offline stage, by its name.
     """
@@ -231,13 +230,16 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     ends = np.arange(ROWS) % 10 == 9
     odd = np.arange(ROWS) // 10 % 2 == 1
-    path = tmp_path_factory.mktemp("dataset") / "tiny.hdf5"
-    with h5py.File(path, "w") as file:
-        file["observations"] = rng.normal(size=(ROWS, OBS_DIM)).astype(np.float32)
-        file["actions"] = rng.uniform(LOW, HIGH, size=(ROWS, 2)).astype(np.float32)
-        file["rewards"] = rng.normal(size=ROWS).astype(np.float32)
-        file["terminals"] = ends & odd
-        file["timeouts"] = ends & ~odd
+    path = tmp_path_factory.mktemp("dataset") / "tiny.npz"
+    # An HDF5 file is read by a process of its own, most of the time of a short run.
+    np.savez(
+        path,
+        observations=rng.normal(size=(ROWS, OBS_DIM)).astype(np.float32),
+        actions=rng.uniform(LOW, HIGH, size=(ROWS, 2)).astype(np.float32),
+        rewards=rng.normal(size=ROWS).astype(np.float32),
+        terminals=ends & odd,
+        timeouts=ends & ~odd,
+    )
     return path
 
 

@@ -101,6 +101,7 @@ def test_evaluation_keeps_a_memory_for_each_environment(toy: Any, num_workers: i
     torch.testing.assert_close(memory, environment)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_process_of_a_distributed_run_remembers_for_itself(
     toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

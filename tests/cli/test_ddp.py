@@ -215,6 +215,7 @@ def test_a_signal_that_reaches_one_process_stops_them_all(command, tiny, wait_fo
     assert not (tmp_path / "tiny" / "online").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_fast_dev_run_works_on_two_processes(command, tiny, tmp_path: Path):
     process = command.start(

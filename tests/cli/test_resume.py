@@ -237,7 +237,13 @@ def test_an_interrupt_breaks_an_evaluation_off(command, tiny, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("until", ["offline/config.yaml", "offline/checkpoints/best.ckpt"])
+@pytest.mark.parametrize(
+    "until",
+    [
+        pytest.param("offline/config.yaml", marks=pytest.mark.long),
+        "offline/checkpoints/best.ckpt",
+    ],
+)
 def test_a_run_killed_before_its_first_last_checkpoint_goes_on_with_last(
     command, tiny, refused, wait_for, finished: Path, tmp_path: Path, until: str
 ):

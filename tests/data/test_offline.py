@@ -1,6 +1,6 @@
 from typing import Any
 
-import h5py
+import numpy as np
 import pytest
 import torch
 
@@ -23,10 +23,10 @@ def test_a_chunk_depends_on_seed_and_step_only(toy: Any) -> None:
 def test_rows_are_the_files_with_the_transform_applied(toy: Any) -> None:
     data = toy.offline_data(reward_transform="subtract_one")
     data.setup()
-    with h5py.File(toy.dataset) as file:
-        rewards = torch.from_numpy(file["rewards"][:])
-        timeouts = torch.from_numpy(file["timeouts"][:])
-        terminals = torch.from_numpy(file["terminals"][:])
+    with np.load(toy.dataset) as file:
+        rewards, timeouts, terminals = (
+            torch.from_numpy(file[name]) for name in ("rewards", "timeouts", "terminals")
+        )
     kept = ~timeouts
     rows = data._offline[:][kept]
     torch.testing.assert_close(rows["next", "reward"][:, 0], rewards[kept] - 1.0)

@@ -86,6 +86,7 @@ class OfflineData(LightningDataModule):
             "cache_dir": cache_dir,
         }
         self._source: DataSource | None = None
+        self._spec: EnvSpec | None = None
         self.reward_transform: RewardTransformName = reward_transform
         self.batch_size = batch_size
         self.chunk_size = chunk_size
@@ -244,7 +245,12 @@ class OfflineData(LightningDataModule):
         return self._source
 
     def _environment(self, source: DataSource) -> EnvSpec:
-        """The environment that the user names, else the data's own."""
+        """The environment that the user names, else the data's own; a file is asked for it once."""
+        if self._spec is None:
+            self._spec = self._environment_of(source)
+        return self._spec
+
+    def _environment_of(self, source: DataSource) -> EnvSpec:
         if self.env is not None:
             spec = env_spec(self.env, self.env_kwargs)
             _check_maze(spec, source)

@@ -75,7 +75,12 @@ def same(first: Run, second: Run) -> bool:
 
 @pytest.mark.parametrize(
     ("collectors", "chunk_size", "boundary", "updates_per_step"),
-    [(0, 4, 6, 1.0), (1, 4, 6, 1.0), (2, 4, 10**6, 0.7), (2, 1, 10**6, 1.0)],
+    [
+        (0, 4, 6, 1.0),
+        (1, 4, 6, 1.0),
+        (2, 4, 10**6, 0.7),
+        pytest.param(2, 1, 10**6, 1.0, marks=pytest.mark.long),
+    ],
 )
 def test_policy_lag_and_steps_are_as_the_settings_say(
     collectors: int,
