@@ -106,7 +106,7 @@ def tiny() -> TinyArgs:
             "--model.hidden_dims=[16,16]",
             "--trainer.max_steps=40",
             "--trainer.log_every_n_steps=10",
-            "--evaluation.episodes=2",
+            "--evaluation.episodes=1",
             "--evaluation.every=20",
             "--run.save_every=20",
             "--run.name=tiny",

@@ -34,7 +34,7 @@ def trained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         start_steps=50,
     )
     settings = {
-        "evaluation": pex_lightning.EvaluationSettings(episodes=2, every=20),
+        "evaluation": pex_lightning.EvaluationSettings(episodes=1, every=20),
         "save_every": 20,
         "log_every_n_steps": 10,
     }

@@ -65,7 +65,7 @@ def test_the_note_says_what_the_stage_depends_on(finished: Path):
     assert known["hyper_parameters"]["hidden_dims"] == [16, 16]
     assert (known["trainer"]["max_steps"], known["seed"], known["batch_size"]) == (40, 0, 8)
     assert known["data"]["dataset"] == "made:pointmaze-medium"
-    evaluation = {"episodes": 2, "every": 20, "seed": None, "num_envs": None, "members": "ends"}
+    evaluation = {"episodes": 1, "every": 20, "seed": None, "num_envs": None, "members": "ends"}
     assert known["evaluation"] == evaluation
 
 
