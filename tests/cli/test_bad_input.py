@@ -142,6 +142,9 @@ def test_an_unknown_environment_is_refused(fit_on, refused, tmp_path: Path):
         ("--data.source=nowhere", ["--data.source", "nowhere", "make"]),
         ("--data.dataset=pointmaze-medum", ["pointmaze-medum", "pointmaze-medium"]),
         ("--model=NoSuch", ["NoSuch", "PEX"]),
+        ("--model=null", ["--model is no group of settings", "--offline.model"]),
+        ("--data=null", ["--data: not given, or null", "--data OnlineData"]),
+        ("--offline=null", ["--offline is a group of settings", "--offline.max_steps"]),
     ],
 )
 def test_a_bad_setting_is_refused(command, tiny, refused, tmp_path: Path, flag, words):
@@ -153,6 +156,21 @@ def test_an_unknown_key_in_a_file_is_found_in_the_file(command, tiny, refused, t
     mine.write_text("trainer:\n  max_stps: 3\n")
     args = tiny(tmp_path / "runs", f"--config={mine}")
     refused(command(*args), "trainer.max_stps", f"{mine}, line 2", "--trainer.max_steps")
+
+
+@pytest.mark.parametrize("flag", ["--evaluation={}", "--config={}"])
+def test_a_wrong_value_in_a_file_is_found_in_it(command, tiny, refused, tmp_path: Path, flag: str):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("every: x\n" if "evaluation" in flag else "evaluation:\n  every: x\n")
+    line = f"{mine}, line {1 if 'evaluation' in flag else 2}"
+    refused(
+        command("fit", "--config=conf/pointmaze.yaml", flag.format(mine)),
+        f"--evaluation.every is 'x' ({line}), expected int",
+    )
+
+
+def test_a_run_without_model_and_data_says_where_they_are(command, refused):
+    refused(command("fit"), "--data and --model: not given", "--config conf/pointmaze.yaml")
 
 
 def test_files_that_are_no_settings_are_refused(command, tiny, refused, tmp_path: Path):

@@ -37,6 +37,17 @@ def test_rows_are_the_files_with_the_transform_applied(toy: Any) -> None:
     assert data.info.rows == toy.rows
 
 
+def test_a_file_is_asked_for_its_environment_once(
+    toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr("pex_lightning.data.sources.recorded_environment", asked.append)
+    data = toy.offline_data()
+    data.prepare_data()
+    data.setup()
+    assert asked == [toy.dataset]
+
+
 def test_a_stage_of_its_own_shares_the_rows(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     online = toy.online_data()
     stage = online.offline_stage()

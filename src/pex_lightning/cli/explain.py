@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from omegaconf.errors import OmegaConfBaseException
+
 from pex_lightning.algorithms import ALGORITHMS
-from pex_lightning.cli.suggestions import meant_by, owners
+from pex_lightning.cli.suggestions import meant_by, owners, settings_of
 from pex_lightning.cli.wrong_values import PARSER_KEY, told_in_a_sentence
-from pex_lightning.errors import shortened
+from pex_lightning.errors import in_one_line, shortened
 
 _UNKNOWN_KEY = (
     re.compile(r"[Uu]nrecognized arguments: (?:--)?(?P<key>[^\s=]+)"),
@@ -25,6 +27,10 @@ _KNOWN_CLASSES = {"Algorithm": [*ALGORITHMS], "OfflineData": ["OfflineData", "On
 _CLASSES_OF_SETTING = {"model": _KNOWN_CLASSES["Algorithm"], "data": _KNOWN_CLASSES["OfflineData"]}
 _INIT_ARGS = ".init_args"
 _MOST_NAMES = 4
+_NO_CONTAINER = re.compile(
+    r"trying to access (?P<key>[\w.]+): node `(?P<group>[\w.]+)` is not a container"
+)
+_REQUIRED = re.compile(r"the following arguments are required: (?P<keys>[\w, ]+)")
 _NO_CLASS = re.compile(
     r"Problem with given class_path '(?P<value>[^']+)':\s+"
     r"(?P<why>No module named '[^']+'|module '[^']+' has no attribute '[^']+')"
@@ -47,6 +53,12 @@ def explain(error: Exception, args: Sequence[str]) -> str:
             return _unknown_key(key, args)
     if match := _OUR_MESSAGE.search(text):
         return match["text"]
+    if match := _REQUIRED.search(text):
+        missing = " and ".join(f"--{key}" for key in match["keys"].split(", "))
+        return (
+            f"{missing}: not given, or null. A configuration has both, as --config "
+            "conf/pointmaze.yaml does; --data OnlineData and --model PEX are an example of values."
+        )
     if "numpy accepts" in text:
         return f"--seed_everything: {text}"
     if message := _wrong_class(text, keys[0] if keys else None) or told_in_a_sentence(
@@ -54,6 +66,17 @@ def explain(error: Exception, args: Sequence[str]) -> str:
     ):
         return message
     return shortened(re.sub(r'^Parser key "([^"]+)": ?', r"--\1: ", text), 1_000)
+
+
+def explain_resolution(error: OmegaConfBaseException) -> str:
+    """Turn an exception from OmegaConf, about `${…}` in a value, into a message for the user."""
+    reason = in_one_line(error)
+    if match := _NO_CONTAINER.search(reason):
+        return (
+            f"--{match['group']} is no group of settings, but --{error.full_key} takes the value "
+            f"of {match['key']}. Give a {match['group']}, or that setting a value of its own."
+        )
+    return f"--{error.full_key} cannot be resolved ({shortened(reason)})."
 
 
 def _wrong_class(text: str, key: str | None) -> str | None:
@@ -96,6 +119,9 @@ def _unknown_key(key: str, args: Sequence[str]) -> str:
             f"{'has' if len(of) == 1 else 'have'} it, and the {group} of this run is another. "
             f"pex-lightning fit --{group}.help NAME lists the settings of one."
         )
+    if inside := settings_of(key):
+        few = ", ".join(f"--{name}" for name in inside[:_MOST_NAMES])
+        return f"--{key}{_where_set(key, args)} is a group of settings, given by name: {few}."
     close = [f"--{name}" for name in meant_by(key)]
     meant = f" Did you mean {' or '.join(close)}?" if close else ""
     return (
@@ -117,7 +143,7 @@ def _where_set(key: str, args: Sequence[str]) -> str:
     if any(re.match(rf"--\S*\b{re.escape(name)}(=|$)", arg) for arg in args):
         return ""
     leaf = re.compile(rf"^\s*{re.escape(name)}\s*:")
-    for file in _config_files(args):
+    for file in _files_that_set(key, args):
         try:
             lines = Path(file).read_text().splitlines()
         except OSError:
@@ -128,12 +154,12 @@ def _where_set(key: str, args: Sequence[str]) -> str:
     return ""
 
 
-def _config_files(args: Sequence[str]) -> Iterator[str]:
-    """The files given by `--config`, the last first, because it overrides the others."""
+def _files_that_set(key: str, args: Sequence[str]) -> Iterator[str]:
+    """The files given to `--config` or to the key's group; the last, which overrides, first."""
     names = []
-    for flag, value in zip(args, [*args[1:], ""], strict=True):
-        if flag in ("--config", "-c"):
-            names.append(value)
-        elif flag.startswith("--config="):
-            names.append(flag.removeprefix("--config="))
+    for arg, following in zip(args, [*args[1:], ""], strict=True):
+        flag, given, value = arg.partition("=")
+        group = flag.removeprefix("--")
+        if flag in ("--config", "-c") or (flag.startswith("--") and key.startswith(f"{group}.")):
+            names.append(value if given else following)
     return reversed(names)

@@ -17,13 +17,13 @@ from pex_lightning.callbacks.evaluation_settings import EvaluationSettings
 from pex_lightning.callbacks.stage_length import last_update
 from pex_lightning.cli.arguments import add_optional
 from pex_lightning.cli.config_files import expand_bases
-from pex_lightning.cli.explain import explain
+from pex_lightning.cli.explain import explain, explain_resolution
 from pex_lightning.cli.repeat import under_a_new_name
 from pex_lightning.cli.settings import RunSettings
 from pex_lightning.cli.yaml_limits import limit_values, with_integers
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.data.online import OnlineData  # noqa: F401  (a name for class_path)
-from pex_lightning.errors import UserError, in_one_line, shortened
+from pex_lightning.errors import UserError, shortened
 from pex_lightning.handover.checkpoint import Stage as StageName
 
 _MODE = "omegaconf+"
@@ -44,8 +44,7 @@ def parse_fit(args: list[str]) -> FitCLI:
     try:
         return FitCLI(args, given)
     except OmegaConfBaseException as error:
-        reason = shortened(in_one_line(error))
-        raise UserError(f"--{error.full_key} cannot be resolved ({reason}).") from error
+        raise UserError(explain_resolution(error)) from error
     except RecursionError as error:
         raise UserError("a value or an interpolation is nested too deeply; simplify it.") from error
     except (ArgumentError, ValueError, TypeError) as error:

@@ -43,6 +43,11 @@ def known_keys() -> list[str]:
     return sorted(set(_known_keys()))
 
 
+def settings_of(group: str) -> list[str]:
+    """The settings directly in a group, such as `offline`; none if it is no group."""
+    return [key for key in known_keys() if key.rpartition(".")[0] == group]
+
+
 def meant_by(key: str) -> list[str]:
     """Up to three settings that `key`, which is none, may stand for, the likeliest first.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pex_lightning.errors import shortened
 
@@ -36,12 +36,20 @@ def told_in_a_sentence(text: str, where: Callable[[str], str] | None = None) -> 
         kinds = ["a group of settings, or a file with them"]
     else:
         return None
-    key = ".".join(found["key"] for found in PARSER_KEY.finditer(text, 0, match.start()))
+    key = _joined(found["key"] for found in PARSER_KEY.finditer(text, 0, match.start()))
     values = (match.groupdict().get(name) for name in ("value", "file"))
     value = next(found for found in values if found is not None)
     expected = " or ".join(map(_named, kinds))
     place = "" if where is None else where(key)
     return f"--{key} is {shortened(value)!r}{place}, expected {expected}."
+
+
+def _joined(names: Iterable[str]) -> str:
+    """The key that names of all levels make; where a file is a group's, the inner has the outer."""
+    key = ""
+    for name in names:
+        key = f"{key}.{name}" if key and not f"{name}.".startswith(f"{key}.") else name
+    return key
 
 
 def _named(kind: str) -> str:
