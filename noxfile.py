@@ -1,7 +1,7 @@
 """Sessions: `nox -s tests`, `lint`, `types`; `docs` builds the documentation.
 
-`long` has the tests that take minutes, `faults` those that break things; `bench` and `scaling`
-measure.
+`long` has the tests that take minutes, `faults` those that break things, `extras` those of optional
+packages; `bench` and `scaling` measure.
 """
 
 import nox
@@ -49,6 +49,25 @@ def long(session: nox.Session) -> None:
         *("-m", "long and not faults"),
         "--ignore=tests/cli/test_installed.py",
         *("-n", "auto", "--dist", "loadfile", "--durations=20"),
+        *session.posargs,
+    )
+
+
+@nox.session
+def extras(session: nox.Session) -> None:
+    """Run the tests of optional packages, which other sessions skip where these are missing."""
+    packages = ".[bench,dev,mlflow,onnx,ray,slurm,video,wandb]"
+    session.install("-c", "constraints.txt", "-e", packages, "stable-baselines3")
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        *("-m", "long or not long"),
+        "tests/benchmarks/cases",
+        "tests/callbacks/test_loggers.py",
+        "tests/cli/test_export.py",
+        "tests/cli/test_resumed_loggers.py",
+        "tests/policies/test_stable_baselines.py",
         *session.posargs,
     )
 
