@@ -142,7 +142,7 @@ def test_an_unknown_environment_is_refused(fit_on, refused, tmp_path: Path):
         ("--data.source=nowhere", ["--data.source", "nowhere", "make"]),
         ("--data.dataset=pointmaze-medum", ["pointmaze-medum", "pointmaze-medium"]),
         ("--model=NoSuch", ["NoSuch", "PEX"]),
-        ("--model=null", ["--model is no group of settings", "--offline.model"]),
+        ("--model=null", ["takes its value from --model.", "model is null", "Give --model"]),
         ("--data=null", ["--data: not given, or null", "--data OnlineData"]),
         ("--offline=null", ["--offline is a group of settings", "--offline.max_steps"]),
     ],
@@ -169,8 +169,47 @@ def test_a_wrong_value_in_a_file_is_found_in_it(command, tiny, refused, tmp_path
     )
 
 
+def test_the_line_is_that_of_the_whole_key(command, refused, tmp_path: Path):
+    mine = tmp_path / "mine.yaml"
+    for text, line in (
+        ("trainer:\n  max_steps: 100\noffline:\n  max_steps: x\n", 4),
+        ("trainer.max_steps: 100\noffline.max_steps: x\n", 2),
+        ("offline: {model: {init_args: {beta: 3.0}},\n  max_steps: x}\n", 2),
+    ):
+        mine.write_text(text)
+        outcome = command("fit", "--config=conf/pointmaze.yaml", f"--config={mine}")
+        refused(outcome, f"--offline.max_steps is 'x' ({mine}, line {line})")
+    mine.write_text("model:\n  init_args:\n    gama: 0.9\n")
+    outcome = command("fit", "--config=conf/pointmaze.yaml", f"--config={mine}")
+    refused(outcome, "model.gama", f"{mine}, line 3")
+
+
+@pytest.mark.parametrize("group", ["evaluation", "run"])
+def test_a_group_that_is_null_in_a_file_is_named(command, refused, tmp_path: Path, group: str):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"seed_everything: 1\n{group}: null\n")
+    outcome = command("fit", "--config=conf/pointmaze.yaml", f"--config={mine}")
+    refused(outcome, f"{group} is null ({mine}, line 2), expected a group of settings")
+
+
 def test_a_run_without_model_and_data_says_where_they_are(command, refused):
     refused(command("fit"), "--data and --model: not given", "--config conf/pointmaze.yaml")
+
+
+def test_a_class_of_ones_own_that_needs_a_value_says_which(
+    command, refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    code = "from pex_lightning.algorithms.pex import PEX\n\nclass Needy(PEX):\n"
+    code += "    def __init__(self, margin: float, **kwargs):\n        super().__init__(**kwargs)\n"
+    (tmp_path / "needy_methods.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    needy = "=needy_methods.Needy"
+    on_a_task = ["--config=conf/pointmaze.yaml", f"--offline.model{needy}"]
+    refused(
+        command("fit", *on_a_task), "needy_methods.Needy needs a value of --offline.model.margin"
+    )
+    of_its_own = [f"--model{needy}", "--data=OnlineData"]
+    refused(command("fit", *of_its_own), "needy_methods.Needy needs a value of --model.margin")
 
 
 def test_files_that_are_no_settings_are_refused(command, tiny, refused, tmp_path: Path):

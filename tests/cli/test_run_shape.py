@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pex_lightning.cli.run_shape import shape_of
+from pex_lightning.studies.estimate import MEASURED_UPDATES
 from pex_lightning.updates.executor import PLAIN_UPDATES, WORTH_COMPILING, has_compiler
 
 PEX = ["--config", "conf/pointmaze.yaml"]
@@ -16,6 +17,12 @@ compiling = pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler"
 def test_a_short_run_of_pex_steps_the_environment():
     assert shape_of([*PEX, ON_CPU]).short_run == ("--data.initial_updates=0",)
     assert shape_of([*DIRECT, ON_CPU]).short_run == ()
+
+
+def test_a_short_run_has_several_chunks_of_updates():
+    whole = shape_of([*DIRECT, ON_CPU, "--data.chunk_size=500"])
+    assert whole.short_run == ("--data.chunk_size=50",)
+    assert MEASURED_UPDATES > 5 * 50
 
 
 @compiling

@@ -22,15 +22,16 @@ def test_what_is_due_is_told_in_three_ways(start: int) -> None:
             assert interval.times_left(step, end) == len(times)
 
 
-@pytest.mark.parametrize("ratio", [0.5, 1.0, 1.1, 2.0, 2.2, 2.5, 20.0])
+@pytest.mark.parametrize("ratio", [0.5, 0.7, 1.0, 1.1, 1.4, 2.0, 2.2, 2.5, 20.0])
 @pytest.mark.parametrize("initial", [0, 4_000])
+@pytest.mark.parametrize("most", [45_000, 63_000])
 def test_a_stage_ends_with_the_environment_steps_that_are_wanted(
-    ratio: float, initial: int
+    ratio: float, initial: int, most: int
 ) -> None:
-    alternation = Alternation(5_000, initial, ratio, max_env_steps=45_000)
+    alternation = Alternation(5_000, initial, ratio, max_env_steps=most)
     end = alternation.end(-1)
-    assert math.ceil(alternation.env_steps(end)) == 45_000
-    assert alternation.env_steps(end - 1) < 45_000
+    assert math.ceil(alternation.env_steps(end)) == most
+    assert alternation.env_steps(end - 1) < most
     assert alternation.end(end - 1) == end - 1
     assert alternation.end(end + 1) == end
     assert Alternation(5_000, initial, ratio).end(123) == 123
@@ -56,7 +57,8 @@ def test_evaluations_of_all_methods_are_at_the_same_environment_steps(
 
 
 @pytest.mark.parametrize(
-    ("start_steps", "ratio", "env_steps"), [(5_000, 0.5, 25), (5_000, 1.1, 5), (2_503, 0.5, 10)]
+    ("start_steps", "ratio", "env_steps"),
+    [(5_000, 0.5, 25), (5_000, 1.1, 5), (2_503, 0.5, 10), (5_000, 1e-6, 1)],
 )
 def test_evaluations_that_would_drift_are_refused(
     start_steps: int, ratio: float, env_steps: int
@@ -66,9 +68,11 @@ def test_evaluations_that_would_drift_are_refused(
         alternation.interval(env_steps)
 
 
-@pytest.mark.parametrize("ratio", [0.0, -1.0, math.inf, math.nan])
+@pytest.mark.parametrize("ratio", [0.0, -1.0, 1e-7, 1e7, math.inf, math.nan])
 def test_a_ratio_without_meaning_is_refused(ratio: float) -> None:
-    with pytest.raises(UserError, match=r"updates_per_step is .*; it must be above 0 and finite"):
+    with pytest.raises(
+        UserError, match=r"updates_per_step is .*; it must be between 0.000001 and 1,000,000"
+    ):
         Alternation(5_000, 0, ratio)
 
 

@@ -72,6 +72,7 @@ def test_remaining_time_comes_from_what_runs_took(tmp_path: Path):
     # What comes once, before the first updates, is not taken for the pace of the others.
     write_status(one, "offline", 100, start=(40.0, 0))
     assert durations.left_of(one) == pytest.approx(6.0)
+    assert durations.left([two], [one], 1) == pytest.approx(40.0 + 8.0 + 6.0)
     write_status(one, "offline", 20, start=(40.0, 20))
     assert durations.left_of(one) is None
     durations.add(run(tmp_path, seconds=100.0))

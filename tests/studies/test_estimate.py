@@ -37,12 +37,6 @@ def test_what_comes_once_before_the_first_updates_is_not_scaled():
     assert estimate(run, 58.0, stages) == pytest.approx(43.0 + 80_000 * 10 / 280 + 5.0)
 
 
-def test_updates_that_were_all_in_one_chunk_count_with_what_came_before_them():
-    run = PlannedRun(RunRecord("s", "v", "t", 0), Path(), RunShape(None, 0, 600, 0, 1, 5, 1))
-    in_one = StageStatus(300, 300, 0, None, 0.0, 3.0, 5.0, 1, 0, 3.0, 300)
-    assert estimate(run, 9.0, {"offline": None, "online": in_one}) == pytest.approx(1.0 + 6.0 + 5.0)
-
-
 def test_a_stage_that_a_run_has_not_counts_nothing():
     run = PlannedRun(RunRecord("s", "v", "t", 0), Path(), RunShape(None, 0, 600, 0, 1, 5, 1))
     stages = {"offline": None, "online": status(300, 3.0, 5.0, 1)}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from omegaconf.errors import OmegaConfBaseException
 
 from pex_lightning.algorithms import ALGORITHMS
+from pex_lightning.cli.places import where_set
 from pex_lightning.cli.suggestions import meant_by, owners, settings_of
 from pex_lightning.cli.wrong_values import PARSER_KEY, told_in_a_sentence
 from pex_lightning.errors import in_one_line, shortened
@@ -30,7 +30,15 @@ _MOST_NAMES = 4
 _NO_CONTAINER = re.compile(
     r"trying to access (?P<key>[\w.]+): node `(?P<group>[\w.]+)` is not a container"
 )
-_REQUIRED = re.compile(r"the following arguments are required: (?P<keys>[\w, ]+)")
+_NO_KEY = re.compile(r"Interpolation key '\.*(?P<key>[\w.]+)' not found")
+_MISSING = re.compile(
+    r"^the following arguments are required: (?P<keys>(?:(?:data|model)(?:, )?)+)$"
+)
+_MISSING_OF_A_CLASS = re.compile(
+    r"Problem with given class_path '(?P<name>[^']+)':.*"
+    r"the following arguments are required: (?P<keys>[\w, ]+)",
+    re.S,
+)
 _NO_CLASS = re.compile(
     r"Problem with given class_path '(?P<value>[^']+)':\s+"
     r"(?P<why>No module named '[^']+'|module '[^']+' has no attribute '[^']+')"
@@ -53,17 +61,11 @@ def explain(error: Exception, args: Sequence[str]) -> str:
             return _unknown_key(key, args)
     if match := _OUR_MESSAGE.search(text):
         return match["text"]
-    if match := _REQUIRED.search(text):
-        missing = " and ".join(f"--{key}" for key in match["keys"].split(", "))
-        return (
-            f"{missing}: not given, or null. A configuration has both, as --config "
-            "conf/pointmaze.yaml does; --data OnlineData and --model PEX are an example of values."
-        )
     if "numpy accepts" in text:
         return f"--seed_everything: {text}"
-    if message := _wrong_class(text, keys[0] if keys else None) or told_in_a_sentence(
-        text, lambda key: _where_set(key, args)
-    ):
+    key = keys[0] if keys else None
+    message = _missing(text, key) or _wrong_class(text, key)
+    if message := message or told_in_a_sentence(text, lambda key: where_set(key, args)):
         return message
     return shortened(re.sub(r'^Parser key "([^"]+)": ?', r"--\1: ", text), 1_000)
 
@@ -71,12 +73,32 @@ def explain(error: Exception, args: Sequence[str]) -> str:
 def explain_resolution(error: OmegaConfBaseException) -> str:
     """Turn an exception from OmegaConf, about `${…}` in a value, into a message for the user."""
     reason = in_one_line(error)
-    if match := _NO_CONTAINER.search(reason):
+    taker = str(error.full_key).replace(_INIT_ARGS, "")
+    if match := _NO_CONTAINER.search(reason) or _NO_KEY.search(reason):
+        taken, group = match["key"].replace(_INIT_ARGS, ""), match.groupdict().get("group")
+        why = f"{group} is null or a single value" if group else "there is no such setting here"
+        other = f"--{group}, or " if group else ""
         return (
-            f"--{match['group']} is no group of settings, but --{error.full_key} takes the value "
-            f"of {match['key']}. Give a {match['group']}, or that setting a value of its own."
+            f"--{taker} takes its value from --{taken}, but {why}. Give {other}--{taker} a value "
+            "of its own."
         )
     return f"--{error.full_key} cannot be resolved ({shortened(reason)})."
+
+
+def _missing(text: str, key: str | None) -> str | None:
+    """The message about model or data, or a setting of a class, that is missing; else None."""
+    if match := _MISSING_OF_A_CLASS.search(text):
+        names = " and ".join(f"--{key}.{name}" for name in match["keys"].split(", "))
+        return f"{match['name']} needs a value of {names}."
+    if match := _MISSING.search(text):
+        missing = match["keys"].split(", ")
+        examples = {"data": "--data OnlineData", "model": "--model PEX"}
+        return (
+            f"{' and '.join(f'--{key}' for key in missing)}: not given, or null. Start from a "
+            "configuration, such as --config conf/pointmaze.yaml, or give "
+            f"{' and '.join(examples[key] for key in missing)}, for example."
+        )
+    return None
 
 
 def _wrong_class(text: str, key: str | None) -> str | None:
@@ -115,17 +137,21 @@ def _unknown_key(key: str, args: Sequence[str]) -> str:
     if of := owners(key):
         group = key.rpartition(".")[0]
         return (
-            f"there is no setting {key!r} here{_where_set(key, args)}: {_listed(of)} "
+            f"there is no setting {key!r} here{where_set(key, args)}: {_listed(of)} "
             f"{'has' if len(of) == 1 else 'have'} it, and the {group} of this run is another. "
             f"pex-lightning fit --{group}.help NAME lists the settings of one."
         )
     if inside := settings_of(key):
-        few = ", ".join(f"--{name}" for name in inside[:_MOST_NAMES])
-        return f"--{key}{_where_set(key, args)} is a group of settings, given by name: {few}."
+        names = _listed([f"--{name}" for name in inside])
+        none = "; for none of them, give --config a file with `offline: null`"
+        return (
+            f"--{key} is a group of settings, given by name: {names}"
+            f"{none if key == 'offline' else ''}."
+        )
     close = [f"--{name}" for name in meant_by(key)]
     meant = f" Did you mean {' or '.join(close)}?" if close else ""
     return (
-        f"there is no setting {key!r}{_where_set(key, args)}.{meant} All of them: "
+        f"there is no setting {key!r}{where_set(key, args)}.{meant} All of them: "
         "pex-lightning fit --help full, or --print_config for those in effect."
     )
 
@@ -135,31 +161,3 @@ def _listed(names: Sequence[str]) -> str:
     if len(names) > _MOST_NAMES:
         return f"{', '.join(names[:_MOST_NAMES])} and others"
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def _where_set(key: str, args: Sequence[str]) -> str:
-    """The file and line that set a key; empty if it is on the command line or not found."""
-    name = key.rsplit(".", 1)[-1]
-    if any(re.match(rf"--\S*\b{re.escape(name)}(=|$)", arg) for arg in args):
-        return ""
-    leaf = re.compile(rf"^\s*{re.escape(name)}\s*:")
-    for file in _files_that_set(key, args):
-        try:
-            lines = Path(file).read_text().splitlines()
-        except OSError:
-            continue
-        for number, line in enumerate(lines, start=1):
-            if leaf.match(line):
-                return f" ({file}, line {number})"
-    return ""
-
-
-def _files_that_set(key: str, args: Sequence[str]) -> Iterator[str]:
-    """The files given to `--config` or to the key's group; the last, which overrides, first."""
-    names = []
-    for arg, following in zip(args, [*args[1:], ""], strict=True):
-        flag, given, value = arg.partition("=")
-        group = flag.removeprefix("--")
-        if flag in ("--config", "-c") or (flag.startswith("--") and key.startswith(f"{group}.")):
-            names.append(value if given else following)
-    return reversed(names)

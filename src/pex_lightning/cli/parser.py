@@ -18,6 +18,7 @@ from pex_lightning.callbacks.stage_length import last_update
 from pex_lightning.cli.arguments import add_optional
 from pex_lightning.cli.config_files import expand_bases
 from pex_lightning.cli.explain import explain, explain_resolution
+from pex_lightning.cli.places import where_set
 from pex_lightning.cli.repeat import under_a_new_name
 from pex_lightning.cli.settings import RunSettings
 from pex_lightning.cli.yaml_limits import limit_values, with_integers
@@ -130,6 +131,13 @@ class FitCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments, then adjust them before anything is built."""
         self.config = parser.parse_args(args)  # type: ignore[arg-type]
+        for group in ("evaluation", "run"):
+            if self.config.get(group) is None:
+                where = where_set(group, self.arguments)
+                raise UserError(
+                    f"{group} is null{where}, expected a group of settings. Leave it out for its "
+                    "defaults."
+                )
         # The bases are merged by now, so a saved configuration must not name them again.
         self.config["base"] = None
         self._move_gradient_clipping("trainer", "model")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from pex_lightning.cli.fit import Run
 from pex_lightning.cli.parser import parse_fit
@@ -14,6 +16,9 @@ from pex_lightning.cli.thread_choice import ThreadStart
 from pex_lightning.data.offline import OfflineData
 from pex_lightning.studies.plan import RunShape
 from pex_lightning.updates.executor import WORTH_COMPILING, obstacle_to_compiling
+
+_SHORT_CHUNK = 50
+"""What comes once, before the first chunk of updates, is told apart by the chunks after it."""
 
 
 def shape_of(argv: list[str]) -> RunShape:
@@ -37,7 +42,7 @@ def shape_of(argv: list[str]) -> RunShape:
         online_evaluations=_evaluations(online),
         episodes=stages[-1].evaluation.episodes,
         processes=1 + int(data.get("num_collectors") or 0),
-        short_run=_short_run(stages, bool(data.get("initial_updates"))),
+        short_run=_short_run(stages, data),
     )
 
 
@@ -45,9 +50,11 @@ def _evaluations(stage: Stage | None) -> int:
     return 0 if stage is None else 1 + stage.interval.times_left(0, stage.max_steps)
 
 
-def _short_run(stages: list[Stage], initial_updates: bool) -> tuple[str, ...]:
+def _short_run(stages: list[Stage], data: Mapping[str, Any]) -> tuple[str, ...]:
     """Arguments with which a short run works as the whole one does once it is under way."""
-    arguments = ["--data.initial_updates=0"] if initial_updates else []
+    arguments = ["--data.initial_updates=0"] if data.get("initial_updates") else []
+    if data["chunk_size"] > _SHORT_CHUNK:
+        arguments.append(f"--data.chunk_size={_SHORT_CHUNK}")
     compiled = [_compiled_for_its_length(stage) for stage in stages]
     if any(compiled):
         # Both are stated, since one stage's setting may refer to the other's.

@@ -69,7 +69,8 @@ class OnlineData(OfflineData):
             more often the more they resemble what is collected, see `BalancedReplay`.
         initial_updates: Gradient steps before the environment is stepped beyond `start_steps`.
         max_env_steps: Environment steps, with the first `start_steps`, that end the stage, unless
-            `trainer.max_steps` ends it before; for `fit` and `train` -1 is no such limit.
+            `trainer.max_steps` ends it before; `fit` and `train` take a `trainer.max_steps` of -1
+            for no limit.
         kwargs: As for OfflineData.
 
     Raises:
@@ -124,6 +125,7 @@ class OnlineData(OfflineData):
     def train_dataloader(self) -> ChunkLoader:
         """Chunks that mix the dataset with what is collected on the way."""
         trainer = self._bounded_trainer()
+        self._pace = self.alternation
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._pace = replace(self.alternation, start_steps=1, max_env_steps=None)
         self._pace.check_end(trainer.max_steps)

@@ -37,12 +37,18 @@ class Interval:
         return 1 + (self.next_after(last) - self.next_after(step)) // self.every
 
 
+_LEAST_RATIO, _MOST_RATIO = 1e-6, 1e6
+_DIGITS = 6
+"""To which products are rounded: 3,000 · 1.1 is above 3,300 in floating point."""
+
+
 @dataclass(frozen=True)
 class Alternation:
     """How environment steps and updates alternate.
 
     Before update g there are `start_steps + max(0, g - initial_updates) / updates_per_step`
-    environment steps, over all processes of the learner.
+    environment steps, over all processes of the learner, each of which takes its share of them,
+    rounded up to whole steps.
 
     Attributes:
         start_steps: Environment steps before the first update.
@@ -61,7 +67,9 @@ class Alternation:
 
     def __post_init__(self) -> None:
         start, initial, ratio = self.start_steps, self.initial_updates, self.updates_per_step
-        check_range("--data.updates_per_step", ratio, 0 < ratio < math.inf, "above 0 and finite")
+        in_range = _LEAST_RATIO <= ratio <= _MOST_RATIO
+        wanted = f"between {_LEAST_RATIO:f} and {_MOST_RATIO:,.0f}"
+        check_range("--data.updates_per_step", ratio, in_range, wanted)
         check_range("--data.start_steps", start, start > 0, "above 0")
         check_range("--data.initial_updates", initial, initial >= 0, "0 or more")
         most = self.max_env_steps
@@ -70,7 +78,8 @@ class Alternation:
 
     def env_steps(self, updates: int) -> float:
         """Environment steps that are due before update `updates` is done."""
-        return self.start_steps + max(0, updates - self.initial_updates) / self.updates_per_step
+        later = max(0, updates - self.initial_updates) / self.updates_per_step
+        return self.start_steps + round(later, _DIGITS)
 
     def end(self, max_steps: int) -> int:
         """Gradient steps with which the stage ends: the first of two limits, -1 being none.
@@ -81,8 +90,7 @@ class Alternation:
         if self.max_env_steps is None:
             return max_steps
         later = (self.max_env_steps - self.start_steps) * self.updates_per_step
-        # 3,000 · 1.1 is above 3,300 in floating point.
-        later = math.ceil(round(later, 6))
+        later = math.ceil(round(later, _DIGITS))
         return min(self.initial_updates + later, max_steps if max_steps != -1 else sys.maxsize)
 
     def check_end(self, max_steps: int) -> None:
@@ -106,12 +114,13 @@ class Alternation:
         """
         every = env_steps * self.updates_per_step
         since = self.start_steps % env_steps * self.updates_per_step
-        if any(abs(updates - round(updates)) > 1e-6 for updates in (every, since)):
+        whole = all(abs(updates - round(updates)) < 1e-6 for updates in (every, since))
+        if not whole or round(every) < 1:
             raise UserError(
                 f"--evaluation.every_env_steps is {env_steps}; with --data.updates_per_step "
                 f"{self.updates_per_step:g} and --data.start_steps {self.start_steps} its "
-                "multiples lie between two gradient steps. Give another number, or set "
-                "--evaluation.every."
+                "multiples lie between two gradient steps. Change one of the three, or give "
+                "--evaluation.every instead."
             )
         return Interval(round(every), self.initial_updates - round(since))
 

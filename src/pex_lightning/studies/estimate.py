@@ -98,14 +98,9 @@ def estimate(run: PlannedRun, whole: float, stages: Mapping[str, StageStatus | N
         if status is None:
             continue
         updates, evaluations = planned[stage]
-        start -= status.evaluation_seconds
-        if (each_update := status.seconds_per_update) is not None:
-            start -= status.train_seconds - status.start_seconds
-            total += updates * each_update
-        elif status.gradient_steps:
-            # All of them were in one chunk, with what comes before it.
-            start -= status.train_seconds
-            total += updates * status.train_seconds / status.gradient_steps
+        start -= status.train_seconds - status.start_seconds + status.evaluation_seconds
+        if status.seconds_per_update is not None:
+            total += updates * status.seconds_per_update
         if status.evaluations:
             each = status.evaluation_seconds / (status.evaluations * episodes)
             total += evaluations * shape.episodes * each

@@ -54,6 +54,12 @@ def at_this_pace(run: PlannedRun, share: float = 1.0) -> float | None:
     return share * updates * (status.seconds_per_update + evaluating)
 
 
+def _whole_at_this_pace(run: PlannedRun) -> float | None:
+    """Seconds that a run like this one takes, with what comes once; None as for `at_this_pace`."""
+    status, updates = progress(run).status, at_this_pace(run)
+    return None if status is None or updates is None else status.start_seconds + updates
+
+
 class Durations:
     """What runs took, to say what others will take.
 
@@ -89,7 +95,7 @@ class Durations:
         self, waiting: Sequence[PlannedRun], running: Sequence[PlannedRun], jobs: int
     ) -> float | None:
         """Seconds until all have ended, if `jobs` run at a time; None if nothing is known."""
-        paces = [pace for run in running if (pace := at_this_pace(run)) is not None]
+        paces = [pace for run in running if (pace := _whole_at_this_pace(run)) is not None]
         pace = fmean(paces) if paces else None
         parts = [whole if (whole := self.of(run)) is not None else pace for run in waiting]
         parts += [self.left_of(run) for run in running]
