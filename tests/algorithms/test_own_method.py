@@ -75,6 +75,8 @@ def test_it_trains_hands_over_resumes_is_evaluated_and_exported(
     assert more.code == 0, more.err
     assert read_checkpoint(path).header.gradient_steps == 30
 
+    # A checkpoint does not say what is imported.
+    del sys.modules["my_methods"]
     test = ["test", "--ckpt_path", str(path), "--evaluation.episodes=2"]
     refused(command(*test), "--model my_methods.FilteredCloning")
     refused(command(*test, "--model=IQL"), "is of my_methods.FilteredCloning")

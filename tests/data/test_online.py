@@ -429,3 +429,11 @@ def test_the_share_of_offline_rows_is_annealed(toy: Any) -> None:
 
     toy.fit(toy.algorithm("PEX"), 30, data=data, callbacks=[Look()])
     assert shares == [0.75, 0.5625, 0.375, 0.1875, 0.0, 0.0]
+
+
+def test_a_trial_does_not_change_how_steps_and_updates_alternate(toy: Any) -> None:
+    data = toy.online_data(start_steps=10, max_env_steps=15)
+    toy.fit(toy.algorithm("Direct"), 5, data=data, fast_dev_run=True)
+    assert data.env_steps < 10
+    toy.fit(toy.algorithm("Direct"), 5, data=data)
+    assert data.env_steps == 15

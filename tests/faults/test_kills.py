@@ -21,6 +21,8 @@ SETTINGS = (
     f"--trainer.max_steps={STEPS}",
     f"--offline.max_steps={STEPS}",
     "--evaluation.every=500",
+    # Two at a time, so that a process evaluates beside the run's own.
+    "--evaluation.episodes=2",
     "--run.save_every=20",
 )
 WAYS = {
