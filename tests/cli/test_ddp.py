@@ -119,7 +119,7 @@ def test_the_evidence_is_that_of_all_processes(
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     probe = "--trainer.callbacks=[{class_path: ddp_probe.Probe}]"
     short = "--data.env_kwargs={max_episode_steps: 20}"
-    overlay = ("--config", "conf/methods/pex-evidence.yaml", short)
+    overlay = ("--config", "conf/methods/pex.yaml", short)
     process = command.start(*tiny(tmp_path, *overlay, *TWO_PROCESSES, probe))
     _, err = process.communicate(timeout=500)
     assert process.returncode == 0, err

@@ -66,11 +66,26 @@ def test_every_base_is_used():
     assert used == {path.name for path in (ROOT / "conf" / "base").iterdir()}
 
 
-def test_the_readme_names_only_configurations_that_exist():
-    text = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"conf/[\w/-]+\.yaml", text))
-    assert named
-    assert all((ROOT / name).exists() for name in named)
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+TEXTS += [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "benchmarks").rglob("*.py")]
+WRONG_ON_PURPOSE = {
+    f"conf/{name}.yaml" for name in ("antmze", "base/comon", "methods/driect", "studies/none")
+}
+
+
+def test_configurations_that_are_named_anywhere_exist():
+    named: set[str] = set()
+    for path in [*TEXTS, *(ROOT / "tests").rglob("*.py")]:
+        named |= set(re.findall(r"\bconf/[\w/-]+\.yaml", path.read_text()))
+    assert {name for name in named if not (ROOT / name).exists()} == WRONG_ON_PURPOSE
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs" / "methods").glob("*.md")), ids=lambda page: page.stem
+)
+def test_the_pages_of_methods_name_files_that_exist(page: Path):
+    files = {path.name for path in (ROOT / "conf").rglob("*.yaml")}
+    assert set(re.findall(r"`([\w-]+\.yaml)`", page.read_text())) <= files
 
 
 def test_every_task_that_runs_has_a_configuration():
