@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +124,8 @@ class OnlineData(OfflineData):
     def train_dataloader(self) -> ChunkLoader:
         """Chunks that mix the dataset with what is collected on the way."""
         trainer = self._bounded_trainer()
-        self._pace = self.alternation
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._pace = replace(self.alternation, start_steps=1, max_env_steps=None)
+        trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+        self._pace = self.alternation.of_a_trial() if trial else self.alternation
         self._pace.check_end(trainer.max_steps)
         self._close_collection()
         self._begin_mixing()

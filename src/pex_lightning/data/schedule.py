@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pex_lightning.errors import UserError, check_range
 from pex_lightning.policies.schedule import progress
@@ -92,6 +92,10 @@ class Alternation:
         later = (self.max_env_steps - self.start_steps) * self.updates_per_step
         later = math.ceil(round(later, _DIGITS))
         return min(self.initial_updates + later, max_steps if max_steps != -1 else sys.maxsize)
+
+    def of_a_trial(self) -> Alternation:
+        """The same with one environment step before the first update, and without an end."""
+        return replace(self, start_steps=1, max_env_steps=None)
 
     def check_end(self, max_steps: int) -> None:
         """Refuse a trainer that would go on after `max_env_steps`.
