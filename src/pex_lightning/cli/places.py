@@ -8,6 +8,9 @@ from pathlib import Path
 
 import yaml
 
+from pex_lightning.cli.yaml_limits import config_text
+from pex_lightning.errors import UserError
+
 
 def where_set(key: str, args: Sequence[str]) -> str:
     """The file and line that set a key, in words that begin with a blank.
@@ -47,8 +50,8 @@ def _files_that_may_set(key: str, args: Sequence[str]) -> Iterator[tuple[str, st
 def _line(file: Path, key: str) -> int | None:
     """The line of a key in a YAML file, counted from 1; None if it is not found."""
     try:
-        node = yaml.compose(file.read_text(), Loader=yaml.SafeLoader)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        node = yaml.compose(config_text(file), Loader=yaml.SafeLoader)
+    except (UserError, yaml.YAMLError, RecursionError):
         return None
     return None if node is None else _line_below(node, key.split("."))
 

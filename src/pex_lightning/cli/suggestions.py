@@ -56,7 +56,7 @@ def meant_by(key: str) -> list[str]:
     """
     known = known_keys()
     group, _, name = key.replace("-", "_").rpartition(".")
-    inside = [k for k in known if k.rpartition(".")[0] == group]
+    inside = settings_of(group)
     found = _called(name, inside) or _called(name, known)
     found = found or _resembling(name, inside) or _resembling(name, known)
     found = found or difflib.get_close_matches(key, known, n=1, cutoff=0.8)

@@ -38,7 +38,20 @@ def read_config(path: Path) -> Any:
     Raises:
         UserError: It is missing, not a text file, not valid YAML, or beyond a limit.
     """
-    where = f"--config {shortened(str(path))}"
+    text, where = config_text(path), _as_given(path)
+    try:
+        return _load(text, yaml.safe_load, where)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is not valid YAML: {error}") from error
+
+
+def config_text(path: Path) -> str:
+    """The text of a configuration file of at most `MAX_BYTES`.
+
+    Raises:
+        UserError: It is missing, or not a text file of that size.
+    """
+    where = _as_given(path)
     try:
         if not path.exists():
             raise UserError(f"{where}: there is no such file.")
@@ -49,13 +62,13 @@ def read_config(path: Path) -> Any:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise UserError(f"{where} is larger than {MAX_BYTES} bytes; give a YAML file.")
-        text = content.decode("utf-8")
+        return content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{where} cannot be read: {shortened(str(error))}") from error
-    try:
-        return _load(text, yaml.safe_load, where)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not valid YAML: {error}") from error
+
+
+def _as_given(path: Path) -> str:
+    return f"--config {shortened(str(path))}"
 
 
 def limit_values(mode: str) -> None:

@@ -45,8 +45,7 @@ class OnlineData(OfflineData):
     """Steps the environment with the learner's acting policy and mixes what it collects.
 
     Before update g there are `start_steps + max(0, g - initial_updates) / updates_per_step`
-    environment steps, over all processes of the learner; each has its own environments, replay
-    buffer and random streams.
+    environment steps of all processes, each with its own environments, buffer and random streams.
 
     Args:
         offline_fraction: Share of offline rows in every batch; with `mix` `balanced`, in the first.
@@ -68,8 +67,7 @@ class OnlineData(OfflineData):
             more often the more they resemble what is collected, see `BalancedReplay`.
         initial_updates: Gradient steps before the environment is stepped beyond `start_steps`.
         max_env_steps: Environment steps, with the first `start_steps`, that end the stage, unless
-            `trainer.max_steps` ends it before; `fit` and `train` take a `trainer.max_steps` of -1
-            for no limit.
+            `trainer.max_steps`, for which `fit` and `train` take -1 as no limit, ends it before.
         kwargs: As for OfflineData.
 
     Raises:
@@ -96,7 +94,7 @@ class OnlineData(OfflineData):
         check_range("--data.buffer_size", buffer_size, buffer_size > 0, "above 0")
         check_range("--data.num_collectors", num_collectors, num_collectors >= 0, "0 or more")
         self._mixing = Mixing(mix, share)
-        self.alternation = self._pace = Alternation(
+        self.alternation = Alternation(
             start_steps, initial_updates, updates_per_step, max_env_steps
         )
         self.buffer_size = buffer_size
@@ -124,9 +122,7 @@ class OnlineData(OfflineData):
     def train_dataloader(self) -> ChunkLoader:
         """Chunks that mix the dataset with what is collected on the way."""
         trainer = self._bounded_trainer()
-        trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-        self._pace = self.alternation.of_a_trial() if trial else self.alternation
-        self._pace.check_end(trainer.max_steps)
+        self._pace().check_end(trainer.max_steps)
         self._close_collection()
         self._begin_mixing()
         self._collection = self._new_collection(trainer)
@@ -236,7 +232,11 @@ class OnlineData(OfflineData):
 
     def _steps_needed(self, updates: int) -> int:
         """This process's share of the environment steps due before update `updates` is done."""
-        return math.ceil(self._pace.env_steps(updates) / self._world_size)
+        return math.ceil(self._pace().env_steps(updates) / self._world_size)
+
+    def _pace(self) -> Alternation:
+        trial: bool = self._bounded_trainer().fast_dev_run  # type: ignore[attr-defined]
+        return self.alternation.of_a_trial() if trial else self.alternation
 
     def _collect_until(self, needed: int) -> bool:
         """Step the environment; whether it was done, rather than interrupted."""

@@ -116,17 +116,16 @@ class Alternation:
         Raises:
             UserError: Not each of these multiples has a gradient step of its own.
         """
-        every = env_steps * self.updates_per_step
-        since = self.start_steps % env_steps * self.updates_per_step
-        whole = all(abs(updates - round(updates)) < 1e-6 for updates in (every, since))
-        if not whole or round(every) < 1:
+        every = round(env_steps * self.updates_per_step, _DIGITS)
+        since = round(self.start_steps % env_steps * self.updates_per_step, _DIGITS)
+        if every % 1 or since % 1:
             raise UserError(
                 f"--evaluation.every_env_steps is {env_steps}; with --data.updates_per_step "
                 f"{self.updates_per_step:g} and --data.start_steps {self.start_steps} its "
                 "multiples lie between two gradient steps. Change one of the three, or give "
                 "--evaluation.every instead."
             )
-        return Interval(round(every), self.initial_updates - round(since))
+        return Interval(int(every), self.initial_updates - int(since))
 
 
 def chunk_updates(step: int, end: int, chunk_size: int, boundary: Interval | None) -> int:

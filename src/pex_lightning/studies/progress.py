@@ -41,22 +41,26 @@ def progress(run: PlannedRun) -> RunProgress:
     return RunProgress("starting", 0.0, None)
 
 
-def at_this_pace(run: PlannedRun, share: float = 1.0) -> float | None:
-    """Seconds that a share of a run's updates takes, with evaluations, as those done so far did.
+def at_this_pace(run: PlannedRun, status: StageStatus | None) -> float | None:
+    """Seconds that all updates of a run take, with evaluations, as those done so far did.
 
     What comes once, before the first chunk of updates, is left out; None until the second one.
+
+    Args:
+        run: The run.
+        status: The status of its stage.
     """
-    status = progress(run).status
     if status is None or status.seconds_per_update is None:
         return None
     evaluating = status.evaluation_seconds / (status.gradient_steps - status.first_step)
     updates = run.shape.offline_steps + run.shape.online_steps
-    return share * updates * (status.seconds_per_update + evaluating)
+    return updates * (status.seconds_per_update + evaluating)
 
 
-def _whole_at_this_pace(run: PlannedRun) -> float | None:
-    """Seconds that a run like this one takes, with what comes once; None as for `at_this_pace`."""
-    status, updates = progress(run).status, at_this_pace(run)
+def _like_it(run: PlannedRun) -> float | None:
+    """Seconds that another run takes at this one's pace, with what comes once; None as above."""
+    status = progress(run).status
+    updates = at_this_pace(run, status)
     return None if status is None or updates is None else status.start_seconds + updates
 
 
@@ -88,14 +92,16 @@ class Durations:
 
     def left_of(self, run: PlannedRun) -> float | None:
         """Seconds that a run still takes, from others like it or else from its own pace."""
-        whole, share = self.of(run), 1 - progress(run).share
-        return at_this_pace(run, share) if whole is None else whole * share
+        whole, now = self.of(run), progress(run)
+        if whole is None:
+            whole = at_this_pace(run, now.status)
+        return None if whole is None else whole * (1 - now.share)
 
     def left(
         self, waiting: Sequence[PlannedRun], running: Sequence[PlannedRun], jobs: int
     ) -> float | None:
         """Seconds until all have ended, if `jobs` run at a time; None if nothing is known."""
-        paces = [pace for run in running if (pace := _whole_at_this_pace(run)) is not None]
+        paces = [pace for run in running if (pace := _like_it(run)) is not None]
         pace = fmean(paces) if paces else None
         parts = [whole if (whole := self.of(run)) is not None else pace for run in waiting]
         parts += [self.left_of(run) for run in running]
